@@ -1,0 +1,2 @@
+//! Cloakroom, a standalone authenticating reverse proxy.
+
