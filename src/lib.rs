@@ -1,2 +1,3 @@
 //! Cloakroom, a standalone authenticating reverse proxy.
 
+pub mod base;

@@ -1,0 +1,381 @@
+//! Counters, gauges and histograms. Every label is known at start, so that a
+//! request only adds to atomics that it already holds: no look-up, no lock, and
+//! no series that an outsider can multiply.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::{MetricType, TypedMetric};
+use prometheus_client::registry::{Registry, Unit};
+
+use super::refusal::Refusal;
+
+/// Everything that `/metrics` shows, and the handles that requests add to.
+pub struct Metrics {
+    registry: Registry,
+    refusals: Vec<Counter>,
+    logins: [Counter; LOGIN_RESULTS.len()],
+    created: Counter,
+    ended: [Counter; END_CAUSES.len()],
+    store: Vec<StoreSeries>,
+    requests: Family<Labels, Counter>,
+    /// Time from a request's head to the end of its response, in the proxy.
+    pub duration: Histogram,
+    /// Time from sending a request upstream to the head of its response.
+    pub upstream: Histogram,
+    /// Open connections from clients.
+    pub connections: Gauge,
+    /// 1 while draining, else 0.
+    pub draining: Gauge,
+}
+
+/// How a sign-in ended; a label of `cloakroom_logins`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginResult {
+    /// A session was created.
+    Success,
+    /// Wrong user name or password.
+    Rejected,
+    /// No place in the queue.
+    Busy,
+    /// The users or the store could not be asked.
+    Failed,
+}
+
+const LOGIN_RESULTS: [&str; 4] = ["success", "rejected", "busy", "failed"];
+
+/// Why a session was ended; a label of `cloakroom_sessions_ended`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndCause {
+    /// Its user signed out.
+    Logout,
+    /// A new login in the same browser took its place.
+    Replaced,
+    /// Its user signed out everywhere (counted once, however many there were).
+    LogoutAll,
+}
+
+const END_CAUSES: [&str; 3] = ["logout", "replaced", "logout_all"];
+
+/// An operation of the session store; a label of its metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreOperation {
+    /// Reading the store's clock.
+    Now,
+    /// Making a record.
+    Create,
+    /// Reading a record.
+    Load,
+    /// Extending a record's life.
+    Touch,
+    /// Replacing a record's value.
+    Update,
+    /// Removing a record.
+    Delete,
+    /// Reading a user's epoch.
+    Epoch,
+    /// Raising a user's epoch.
+    RaiseEpoch,
+    /// Asking whether it is there.
+    Ping,
+}
+
+const STORE_OPERATIONS: [&str; 9] = [
+    "now",
+    "create",
+    "load",
+    "touch",
+    "update",
+    "delete",
+    "epoch",
+    "raise_epoch",
+    "ping",
+];
+
+struct StoreSeries {
+    done: Counter,
+    failed: Counter,
+    latency: Histogram,
+}
+
+/// The counters of one route, one for each class of status.
+#[derive(Clone, Default)]
+pub struct RouteMetrics([Counter; CLASSES.len()]);
+
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+type Labels = Vec<(&'static str, String)>;
+
+impl Metrics {
+    /// All series, at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("cloakroom");
+        let refusals = Family::<Labels, Counter>::default();
+        let logins = Family::<Labels, Counter>::default();
+        let ended = Family::<Labels, Counter>::default();
+        let operations = Family::<Labels, Counter>::default();
+        let latency =
+            Family::<Labels, Histogram, fn() -> Histogram>::new_with_constructor(Histogram::fine);
+        let requests = Family::<Labels, Counter>::default();
+        let created = Counter::default();
+        let duration = Histogram::fine();
+        let upstream = Histogram::fine();
+        let connections = Gauge::default();
+        let draining = Gauge::default();
+        registry.register(
+            "requests",
+            "Requests by route and class of status",
+            requests.clone(),
+        );
+        registry.register(
+            "refusals",
+            "Answers given instead of forwarding, by reason",
+            refusals.clone(),
+        );
+        registry.register("logins", "Sign-ins by result", logins.clone());
+        registry.register(
+            "sessions_created",
+            "Sessions created by a sign-in",
+            created.clone(),
+        );
+        registry.register("sessions_ended", "Sessions ended, by cause", ended.clone());
+        registry.register(
+            "store_operations",
+            "Session store operations by result",
+            operations.clone(),
+        );
+        registry.register_with_unit(
+            "store_duration",
+            "Session store latency",
+            Unit::Seconds,
+            latency.clone(),
+        );
+        registry.register_with_unit(
+            "request_duration",
+            "From a request's head to the end of its response",
+            Unit::Seconds,
+            duration.clone(),
+        );
+        registry.register_with_unit(
+            "upstream_duration",
+            "From forwarding a request to the head of the application's response",
+            Unit::Seconds,
+            upstream.clone(),
+        );
+        registry.register(
+            "connections",
+            "Open client connections",
+            connections.clone(),
+        );
+        registry.register("draining", "1 while shutting down", draining.clone());
+        let one = |family: &Family<Labels, Counter>, key, value: &str| {
+            family.get_or_create_owned(&vec![(key, value.to_owned())])
+        };
+        Self {
+            refusals: Refusal::ALL
+                .iter()
+                .map(|r| one(&refusals, "reason", r.label()))
+                .collect(),
+            logins: LOGIN_RESULTS.map(|r| one(&logins, "result", r)),
+            ended: END_CAUSES.map(|c| one(&ended, "cause", c)),
+            store: STORE_OPERATIONS
+                .iter()
+                .map(|operation| {
+                    let labels = |result: &str| {
+                        vec![
+                            ("operation", (*operation).to_owned()),
+                            ("result", result.to_owned()),
+                        ]
+                    };
+                    StoreSeries {
+                        done: operations.get_or_create_owned(&labels("ok")),
+                        failed: operations.get_or_create_owned(&labels("error")),
+                        latency: latency
+                            .get_or_create_owned(&vec![("operation", (*operation).to_owned())]),
+                    }
+                })
+                .collect(),
+            registry,
+            created,
+            requests,
+            duration,
+            upstream,
+            connections,
+            draining,
+        }
+    }
+
+    /// The counters of a route, by its label.
+    pub fn route(&self, label: &str) -> RouteMetrics {
+        RouteMetrics(CLASSES.map(|class| {
+            self.requests.get_or_create_owned(&vec![
+                ("route", label.to_owned()),
+                ("class", class.to_owned()),
+            ])
+        }))
+    }
+
+    /// Counts a refusal.
+    pub fn refused(&self, refusal: Refusal) {
+        if let Some(counter) = self.refusals.get(refusal as usize) {
+            counter.inc();
+        }
+    }
+
+    /// Counts a sign-in.
+    pub fn login(&self, result: LoginResult) {
+        if let Some(counter) = self.logins.get(result as usize) {
+            counter.inc();
+        }
+        if result == LoginResult::Success {
+            self.created.inc();
+        }
+    }
+
+    /// Counts the end of a session.
+    pub fn ended(&self, cause: EndCause) {
+        if let Some(counter) = self.ended.get(cause as usize) {
+            counter.inc();
+        }
+    }
+
+    /// Counts a store operation and how long it took.
+    pub fn store(&self, operation: StoreOperation, ok: bool, took: Duration) {
+        if let Some(series) = self.store.get(operation as usize) {
+            if ok { &series.done } else { &series.failed }.inc();
+            series.latency.observe(took);
+        }
+    }
+
+    /// The exposition format of OpenMetrics 1.0, which Prometheus reads.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl RouteMetrics {
+    /// Counts a response by its status.
+    pub fn responded(&self, status: u16) {
+        let class = usize::from(status / 100).saturating_sub(1);
+        if let Some(counter) = self.0.get(class) {
+            counter.inc();
+        }
+    }
+}
+
+/// Cumulative buckets of durations, without a lock.
+#[derive(Clone, Debug)]
+pub struct Histogram(Arc<HistogramCells>);
+
+#[derive(Debug)]
+struct HistogramCells {
+    /// One more than there are bounds: the last is everything above.
+    counts: [AtomicU64; BOUNDS_US.len() + 1],
+    sum_us: AtomicU64,
+}
+
+/// Upper bounds in microseconds, from below a cached answer to a slow report.
+const BOUNDS_US: [u64; 16] = [
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 5_000_000, 30_000_000,
+];
+
+impl Histogram {
+    /// An empty histogram from 50 µs to 30 s.
+    pub fn fine() -> Self {
+        Self(Arc::new(HistogramCells {
+            counts: Default::default(),
+            sum_us: AtomicU64::new(0),
+        }))
+    }
+
+    /// Adds one observation.
+    pub fn observe(&self, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = BOUNDS_US.partition_point(|bound| *bound < us);
+        if let Some(cell) = self.0.counts.get(bucket) {
+            cell.fetch_add(1, Ordering::Relaxed);
+        }
+        self.0.sum_us.fetch_add(us, Ordering::Relaxed);
+    }
+}
+
+impl TypedMetric for Histogram {
+    const TYPE: MetricType = MetricType::Histogram;
+}
+
+impl EncodeMetric for Histogram {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let mut count = 0;
+        let buckets: Vec<(f64, u64)> = BOUNDS_US
+            .iter()
+            .map(|us| Duration::from_micros(*us).as_secs_f64())
+            .chain([f64::INFINITY])
+            .zip(&self.0.counts)
+            .map(|(bound, cell)| {
+                let inside = cell.load(Ordering::Relaxed);
+                count += inside;
+                (bound, inside)
+            })
+            .collect();
+        let sum = Duration::from_micros(self.0.sum_us.load(Ordering::Relaxed)).as_secs_f64();
+        encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_series_is_there_from_the_start() {
+        let text = Metrics::new().encode();
+        for refusal in Refusal::ALL {
+            let line = format!(
+                "cloakroom_refusals_total{{reason=\"{}\"}} 0",
+                refusal.label()
+            );
+            assert!(text.contains(&line), "{line}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn counts_reach_the_text() {
+        let metrics = Metrics::new();
+        metrics.route("/").responded(204);
+        metrics.login(LoginResult::Success);
+        metrics.store(StoreOperation::Load, false, Duration::from_micros(70));
+        metrics.duration.observe(Duration::from_secs(60));
+        let text = metrics.encode();
+        for line in [
+            "cloakroom_requests_total{route=\"/\",class=\"2xx\"} 1",
+            "cloakroom_logins_total{result=\"success\"} 1",
+            "cloakroom_sessions_created_total 1",
+            "cloakroom_store_operations_total{operation=\"load\",result=\"error\"} 1",
+            "cloakroom_store_duration_seconds_bucket{le=\"0.0001\",operation=\"load\"} 1",
+            "cloakroom_request_duration_seconds_bucket{le=\"+Inf\"} 1",
+            "cloakroom_request_duration_seconds_sum 60.0",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Layer 0: what every other layer speaks of, with no I/O of its own.
+
+pub mod clock;
+pub mod identity;
+pub mod metrics;
+pub mod refusal;
+pub mod secret;
+
+use std::future::Future;
+use std::pin::Pin;
+
+/// The future of an object-safe method (a store, a login method). It costs one
+/// allocation beside a network or disk trip; nothing on the path of a request
+/// that needs no such trip uses it.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
