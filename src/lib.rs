@@ -1,3 +1,4 @@
 //! Cloakroom, a standalone authenticating reverse proxy.
 
 pub mod base;
+pub mod wire;

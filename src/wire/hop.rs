@@ -1,0 +1,354 @@
+//! Fields that belong to one connection (RFC 9110 section 7.6.1), and message
+//! framing that only one reading fits (RFC 9112 section 6).
+//!
+//! Removing comes before anything is added: a `Connection` line that names an
+//! identity or forwarding field can then only remove what the client sent.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Version};
+
+use crate::base::refusal::Refusal;
+
+/// Never removed by being named in `Connection`: without them the message
+/// means something else, or nothing. RFC 9110 section 7.6.1 forbids senders to
+/// name fields that are meant for all recipients.
+const KEPT: [&[u8]; 3] = [b"host", b"content-length", b"cache-control"];
+
+/// Connection options that name no field, or one that goes anyway.
+const PLAIN: [&[u8]; 4] = [b"keep-alive", b"close", b"upgrade", b"te"];
+
+/// Removes what `Connection` names (every line, any case, empty elements
+/// skipped) and every field that is hop-by-hop by itself, in a request or a
+/// response.
+///
+/// `Host`, `Content-Length` and `Cache-Control` stay even if they are named.
+/// Returns whether there was a `TE: trailers`, which the caller may send again
+/// for itself.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) -> bool {
+    let trailers = wants_trailers(headers);
+    let nominated = nominated(headers);
+    remove_where(headers, |name| {
+        is_hop_by_hop(name) || nominated.contains(name)
+    });
+    trailers
+}
+
+/// Refuses a request whose end two servers could see in two places:
+/// `Transfer-Encoding` that is not exactly one `chunked` line, that stands
+/// beside `Content-Length`, or that is not HTTP/1.1; `Content-Length` that is
+/// no decimal number, or several that differ.
+///
+/// # Errors
+/// [`Refusal::BadFraming`]; the connection must then be closed.
+pub fn check_request_framing(headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
+    match unambiguous(headers, version) {
+        true => Ok(()),
+        false => Err(Refusal::BadFraming),
+    }
+}
+
+/// The same for an upstream's response.
+///
+/// # Errors
+/// [`Refusal::UpstreamProtocolError`]; the upstream connection must then be
+/// closed.
+pub fn check_response_framing(headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
+    match unambiguous(headers, version) {
+        true => Ok(()),
+        false => Err(Refusal::UpstreamProtocolError),
+    }
+}
+
+fn unambiguous(headers: &HeaderMap, version: Version) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        return version == Version::HTTP_11
+            && codings.next().is_none()
+            && coding
+                .as_bytes()
+                .trim_ascii()
+                .eq_ignore_ascii_case(b"chunked")
+            && !headers.contains_key(CONTENT_LENGTH);
+    }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else {
+        return true;
+    };
+    let Some(length) = decimal(first) else {
+        return false;
+    };
+    lengths.all(|other| decimal(other) == Some(length))
+}
+
+/// 1*DIGIT that fits; no sign, no list, no blank.
+fn decimal(value: &HeaderValue) -> Option<u64> {
+    let digits = value.as_bytes();
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |sum, byte| {
+        let digit = char::from(*byte).to_digit(10)?;
+        sum.checked_mul(10)?.checked_add(u64::from(digit))
+    })
+}
+
+/// Whether a `TE` line accepts trailers.
+pub(super) fn wants_trailers(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(TE)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .any(|element| element.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+/// The fields that `Connection` names and that may go; allocates nothing for
+/// the options of nearly every request, which name no other field.
+pub(super) fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|option| {
+            !option.is_empty()
+                && !PLAIN
+                    .iter()
+                    .chain(&KEPT)
+                    .any(|plain| option.eq_ignore_ascii_case(plain))
+        })
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
+        .collect()
+}
+
+/// Whether a field is removed even if `Connection` does not name it.
+///
+/// `Proxy-Authenticate` and `Proxy-Authorization` are, because no one on
+/// either side of us speaks to a forward proxy. `Trailer` is not: RFC 9110
+/// section 6.6.2 makes it an end-to-end field, and HTTP/1.1 trailers need it.
+pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "proxy-authorization"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// Removes every field whose name matches. The others keep their order, which
+/// [`HeaderMap::remove`] would not do; costs nothing if none matches.
+pub(super) fn remove_where(headers: &mut HeaderMap, matches: impl Fn(&HeaderName) -> bool) {
+    if !headers.keys().any(&matches) {
+        return;
+    }
+    let mut kept = HeaderMap::with_capacity(headers.keys_len());
+    let mut current: Option<HeaderName> = None;
+    for (name, value) in std::mem::take(headers) {
+        // Only the first of several values comes with the name.
+        if let Some(name) = name {
+            current = (!matches(&name)).then_some(name);
+        }
+        if let Some(name) = &current {
+            kept.append(name, value);
+        }
+    }
+    *headers = kept;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn names_left(lines: &[(&'static str, &'static str)]) -> Vec<String> {
+        let mut headers = headers(lines);
+        remove_hop_by_hop(&mut headers);
+        headers
+            .keys()
+            .map(|name| name.as_str().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn s21_hop_by_hop_fields_go() {
+        let left = names_left(&[
+            ("connection", "close"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authenticate", "Basic"),
+            ("proxy-authorization", "Basic x"),
+            ("te", "gzip"),
+            ("upgrade", "websocket"),
+            ("transfer-encoding", "chunked"),
+            ("trailer", "x-sum"),
+            ("accept", "*/*"),
+        ]);
+        assert_eq!(left, ["trailer", "accept"]);
+    }
+
+    /// CVE-2026-29054: any case, lists, several lines, empty elements. S-21.
+    #[test]
+    fn s21_what_connection_names_goes_in_every_spelling() {
+        let left = names_left(&[
+            ("connection", "keep-alive, X-One"),
+            ("connection", ",, x-two ,"),
+            ("connection", "\tX-THREE"),
+            ("connection", "no token, x-four"),
+            ("x-one", "1"),
+            ("x-one", "again"),
+            ("x-two", "2"),
+            ("x-three", "3"),
+            ("x-four", "4"),
+            ("x-five", "5"),
+        ]);
+        assert_eq!(left, ["x-five"]);
+    }
+
+    #[test]
+    fn s21_framing_and_host_cannot_be_named_away() {
+        let left = names_left(&[
+            (
+                "connection",
+                "Host, content-length, cache-control, connection",
+            ),
+            ("host", "a"),
+            ("content-length", "1"),
+            ("cache-control", "no-store"),
+        ]);
+        assert_eq!(left, ["host", "content-length", "cache-control"]);
+    }
+
+    #[test]
+    fn what_stays_keeps_its_order_and_repeats() {
+        let mut headers = headers(&[
+            ("connection", "x-a"),
+            ("b", "1"),
+            ("x-a", "2"),
+            ("c", "3"),
+            ("b", "4"),
+            ("d", "5"),
+        ]);
+        remove_hop_by_hop(&mut headers);
+        let left: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
+        assert_eq!(left, [("b", "1"), ("b", "4"), ("c", "3"), ("d", "5")]);
+    }
+
+    #[test]
+    fn te_trailers_is_reported() {
+        for (value, expected) in [
+            ("trailers", true),
+            ("gzip, Trailers", true),
+            ("trailers;q=0.5", false),
+            ("gzip", false),
+        ] {
+            let mut headers = headers(&[("te", value), ("connection", "te")]);
+            assert_eq!(remove_hop_by_hop(&mut headers), expected, "{value}");
+            assert!(headers.is_empty());
+        }
+        assert!(!remove_hop_by_hop(&mut HeaderMap::new()));
+    }
+
+    /// CVE-2026-2835, CVE-2021-38512; S-12, S-13: hyper takes several of these.
+    #[test]
+    fn s13_transfer_encoding_is_one_chunked_or_refused() {
+        let te = |value| headers(&[("transfer-encoding", value)]);
+        for good in ["chunked", "Chunked"] {
+            assert_eq!(check_request_framing(&te(good), Version::HTTP_11), Ok(()));
+        }
+        for bad in [
+            "x, chunked",
+            "chunked, chunked",
+            ", chunked",
+            "xchunked",
+            "gzip",
+            "",
+            "identity",
+            "chunked;a=b",
+        ] {
+            assert_eq!(
+                check_request_framing(&te(bad), Version::HTTP_11),
+                Err(Refusal::BadFraming),
+                "{bad}"
+            );
+        }
+        for version in [Version::HTTP_09, Version::HTTP_10, Version::HTTP_2] {
+            assert_eq!(
+                check_request_framing(&te("chunked"), version),
+                Err(Refusal::BadFraming)
+            );
+        }
+        let twice = headers(&[
+            ("transfer-encoding", "chunked"),
+            ("transfer-encoding", "chunked"),
+        ]);
+        assert_eq!(
+            check_request_framing(&twice, Version::HTTP_11),
+            Err(Refusal::BadFraming)
+        );
+    }
+
+    #[test]
+    fn s12_both_framings_are_refused() {
+        let both = headers(&[("transfer-encoding", "chunked"), ("content-length", "5")]);
+        assert_eq!(
+            check_request_framing(&both, Version::HTTP_11),
+            Err(Refusal::BadFraming)
+        );
+    }
+
+    /// CVE-2023-40225 and others: empty, signed, prefixed, listed. S-14.
+    #[test]
+    fn s14_content_length_is_one_number() {
+        let check = |lines: &[_]| check_request_framing(&headers(lines), Version::HTTP_11);
+        assert_eq!(check(&[]), Ok(()));
+        assert_eq!(check(&[("content-length", "0")]), Ok(()));
+        assert_eq!(
+            check(&[("content-length", "5"), ("content-length", "5")]),
+            Ok(())
+        );
+        for bad in [
+            "",
+            "+5",
+            "-1",
+            "0x5",
+            "5, 5",
+            "5 5",
+            "1_0",
+            "18446744073709551616",
+        ] {
+            assert_eq!(
+                check(&[("content-length", bad)]),
+                Err(Refusal::BadFraming),
+                "{bad}"
+            );
+        }
+        let differing = [("content-length", "5"), ("content-length", "6")];
+        assert_eq!(check(&differing), Err(Refusal::BadFraming));
+    }
+
+    #[test]
+    fn s15_a_responses_framing_is_the_upstreams_fault() {
+        let refused = headers(&[("transfer-encoding", "chunked, chunked")]);
+        assert_eq!(
+            check_response_framing(&refused, Version::HTTP_11),
+            Err(Refusal::UpstreamProtocolError)
+        );
+        let fine = headers(&[("content-length", "7")]);
+        assert_eq!(check_response_framing(&fine, Version::HTTP_10), Ok(()));
+    }
+}

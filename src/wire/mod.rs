@@ -1,0 +1,12 @@
+//! Layer 1: pure HTTP rules. Nothing here does I/O or knows of sessions.
+
+pub mod body;
+pub mod client;
+pub mod cookie;
+pub mod cross_site;
+pub mod hop;
+pub mod negotiate;
+pub mod proxy_status;
+pub mod reserved;
+pub mod signature;
+pub mod target;

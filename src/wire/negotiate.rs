@@ -1,0 +1,95 @@
+//! What kind of answer a client can use: a page, JSON, or a redirect.
+
+use http::{HeaderMap, Method, header};
+
+/// Whether the request loads a page: `Sec-Fetch-Mode: navigate`, or, from a
+/// client without fetch metadata, an `Accept` that prefers HTML.
+pub fn navigates(headers: &HeaderMap) -> bool {
+    match headers.get("sec-fetch-mode") {
+        Some(mode) => mode == "navigate",
+        None => !headers.contains_key("sec-fetch-dest") && prefers_html(headers),
+    }
+}
+
+/// Whether a redirect loses nothing: a safe method (RFC 9110 section 9.2.1)
+/// and no upgrade.
+pub fn can_follow(method: &Method, headers: &HeaderMap) -> bool {
+    matches!(*method, Method::GET | Method::HEAD) && !headers.contains_key(header::UPGRADE)
+}
+
+/// Whether `Accept` names `text/html` and ranks it above JSON. `*/*` alone is
+/// what scripts send.
+pub fn prefers_html(headers: &HeaderMap) -> bool {
+    let (mut html, mut json) = (0, 0);
+    for line in headers.get_all(header::ACCEPT) {
+        for range in line.to_str().unwrap_or_default().split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default();
+            let weight = parts
+                .find_map(|p| p.strip_prefix("q="))
+                .map_or(1000, weight);
+            if kind.eq_ignore_ascii_case("text/html")
+                || kind.eq_ignore_ascii_case("application/xhtml+xml")
+            {
+                html = html.max(weight);
+            } else if kind.eq_ignore_ascii_case("application/json") {
+                json = json.max(weight);
+            }
+        }
+    }
+    html > 0 && html >= json
+}
+
+/// A weight in thousandths (RFC 9110 section 12.4.2); nonsense is zero.
+fn weight(text: &str) -> u32 {
+    match text.trim().parse::<f32>() {
+        // The cast saturates, and the clamp keeps it in range before.
+        Ok(q) => (q.clamp(0.0, 1.0) * 1000.0) as u32,
+        Err(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(n, v)| (n.parse().unwrap(), HeaderValue::from_static(v)))
+            .collect()
+    }
+
+    #[test]
+    fn browsers_navigate_and_scripts_do_not() {
+        let chrome = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+        for (fields, expected) in [
+            (
+                vec![("sec-fetch-mode", "navigate"), ("accept", "*/*")],
+                true,
+            ),
+            (vec![("sec-fetch-mode", "cors"), ("accept", chrome)], false),
+            (vec![("sec-fetch-dest", "empty"), ("accept", chrome)], false),
+            (vec![("accept", chrome)], true),
+            (vec![("accept", "*/*")], false),
+            (vec![("accept", "application/json, text/html;q=0.5")], false),
+            (vec![("accept", "application/json, text/plain, */*")], false),
+            (vec![("accept", "text/html;q=0")], false),
+            (vec![("accept", "text/html;q=NaN")], false),
+            (vec![], false),
+        ] {
+            assert_eq!(navigates(&headers(&fields)), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn only_safe_requests_follow() {
+        assert!(can_follow(&Method::GET, &headers(&[])));
+        assert!(!can_follow(&Method::POST, &headers(&[])));
+        assert!(!can_follow(
+            &Method::GET,
+            &headers(&[("upgrade", "websocket")])
+        ));
+    }
+}
