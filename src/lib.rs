@@ -1,4 +1,5 @@
 //! Cloakroom, a standalone authenticating reverse proxy.
 
 pub mod base;
+pub mod session;
 pub mod wire;

@@ -1,0 +1,63 @@
+//! What the configuration says of sessions, as plain data.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::base::secret::Secret;
+
+/// `[session]`, without its cookie.
+#[derive(Clone, Debug)]
+pub struct SessionSettings {
+    /// The first signs and seals, all verify. Never empty.
+    pub secrets: Vec<Secret>,
+    /// A session that is not used for this long ends.
+    pub idle_timeout: Duration,
+    /// A session ends this long after its login, however much it is used.
+    pub absolute_timeout: Duration,
+    /// At most one write per session in this time. Never more than a tenth of
+    /// `idle_timeout`.
+    pub touch_interval: Duration,
+    /// Dotted path of the user id in the record.
+    pub user: String,
+    /// Dotted path of the roles in the record.
+    pub roles: String,
+}
+
+/// `[store]`.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// Where the sessions are.
+    pub location: StoreLocation,
+    /// What the names of session keys begin with.
+    pub prefix: String,
+    /// The longest that one operation may take before it counts as an outage.
+    pub timeout: Duration,
+}
+
+/// `store.url`, understood.
+#[derive(Clone)]
+pub enum StoreLocation {
+    /// `memory:`: gone with the process.
+    Memory,
+    /// `file:DIR`: embedded, in this folder.
+    File(PathBuf),
+    /// `redis://…`: one server. The URL may hold a password.
+    Redis(Secret),
+}
+
+impl std::fmt::Debug for StoreLocation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory:"),
+            Self::File(folder) => write!(f, "file:{}", folder.display()),
+            Self::Redis(_) => f.write_str("redis:…"),
+        }
+    }
+}
+
+impl StoreLocation {
+    /// Whether several replicas can use it at once.
+    pub fn can_be_shared(&self) -> bool {
+        matches!(self, Self::Redis(_))
+    }
+}

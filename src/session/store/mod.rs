@@ -1,0 +1,157 @@
+//! The store's port: what a place for sessions must be able to do.
+//!
+//! There is no upsert. Only [`SessionStore::create`] makes a key, and only
+//! where there is none; every other write does nothing where the key is gone.
+//! So no late write can bring an ended session back.
+//!
+//! Each method answers hit, miss, or [`StoreError`]; an error says nothing
+//! about the session, and callers must not treat it as a miss.
+//!
+//! `store/contract.rs` is the suite that every implementation passes.
+
+pub mod file;
+pub mod memory;
+pub mod redis;
+
+#[cfg(test)]
+pub mod contract;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::base::BoxFuture;
+use crate::base::clock::{Clock, Timestamp};
+use crate::session::settings::{StoreLocation, StoreSettings};
+
+/// A moment by the store's own clock, in microseconds since the Unix epoch.
+/// All replicas share it, so "before" and "after" mean the same to each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+/// A new record, for [`SessionStore::create`].
+#[derive(Clone, Debug)]
+pub struct NewRecord {
+    /// The whole key, with its prefix.
+    pub key: Arc<str>,
+    /// What is kept; opaque to the store.
+    pub value: Bytes,
+    /// When the session was last used.
+    pub seen: Timestamp,
+    /// After how long the store drops the record by itself. Never zero.
+    pub ttl: Duration,
+}
+
+/// A record as the store has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// As it was given to `create` or `update`, byte for byte.
+    pub value: Bytes,
+    /// As the last `touch` (or `create`) wrote it.
+    pub seen: Timestamp,
+}
+
+/// The store gave no answer. This says nothing about the session.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum StoreError {
+    /// No answer within `store.timeout`.
+    #[error("no answer from the session store within {0:?}")]
+    Timeout(Duration),
+    /// The store cannot be reached, or refused the operation.
+    #[error("session store: {0}")]
+    Unavailable(String),
+    /// What the store holds under this key is not a record of ours.
+    #[error("session store holds something unreadable: {0}")]
+    Unreadable(String),
+}
+
+/// A place for sessions. All operations are atomic.
+pub trait SessionStore: Send + Sync {
+    /// The present moment by the store's clock.
+    fn now(&self) -> BoxFuture<'_, Result<Epoch, StoreError>>;
+
+    /// Keeps a new record. `false`, and nothing changed, if the key exists.
+    fn create(&self, record: NewRecord) -> BoxFuture<'_, Result<bool, StoreError>>;
+
+    /// The record, or `None` if there is none (any more).
+    fn load<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<StoredRecord>, StoreError>>;
+
+    /// Writes `seen` and the time to live; the value stays as it is. `false`
+    /// if the key does not exist.
+    fn touch<'a>(
+        &'a self,
+        key: &'a str,
+        seen: Timestamp,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<bool, StoreError>>;
+
+    /// Replaces the value if it still is `old`; `seen` and the time to live
+    /// stay. `false`, and nothing changed, otherwise.
+    fn update<'a>(
+        &'a self,
+        key: &'a str,
+        old: Bytes,
+        new: Bytes,
+    ) -> BoxFuture<'a, Result<bool, StoreError>>;
+
+    /// Removes the record. `false` if there was none.
+    fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, StoreError>>;
+
+    /// The user's epoch: sessions whose login did not begin after it are over.
+    /// `None` if there never was one, or it has expired.
+    fn epoch<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<Option<Epoch>, StoreError>>;
+
+    /// Sets the user's epoch to the store's present moment, or to one more
+    /// than it was where that is later (a clock that was put back). It is kept
+    /// for `ttl`, counted from now.
+    fn raise_epoch<'a>(
+        &'a self,
+        user: &'a str,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<Epoch, StoreError>>;
+
+    /// Whether the store answers at all.
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+}
+
+/// The open store of a process, from which each worker takes its own handle.
+pub enum Opened {
+    /// One object that all workers share.
+    Shared(Arc<dyn SessionStore>),
+    /// Each worker keeps a connection of its own.
+    Redis(redis::RedisTarget),
+}
+
+impl Opened {
+    /// A worker's handle. Must be called inside that worker's runtime, since a
+    /// connection is driven where it was made.
+    pub fn handle(&self) -> Arc<dyn SessionStore> {
+        match self {
+            Self::Shared(store) => store.clone(),
+            Self::Redis(target) => Arc::new(redis::RedisStore::new(target.clone())),
+        }
+    }
+}
+
+/// Opens the store. An embedded store is opened here and now; a remote one is
+/// first spoken to when it is first needed, so that Cloakroom starts while it
+/// is down.
+///
+/// # Errors
+///
+/// What is wrong with the folder, the file or the URL, and how to mend it.
+pub fn open(settings: &StoreSettings, clock: Clock) -> Result<Opened, StoreError> {
+    Ok(match &settings.location {
+        StoreLocation::Memory => Opened::Shared(Arc::new(memory::MemoryStore::new(
+            clock,
+            memory::DEFAULT_CAPACITY,
+        ))),
+        StoreLocation::File(folder) => Opened::Shared(Arc::new(file::FileStore::open(
+            folder,
+            clock,
+            settings.timeout,
+        )?)),
+        StoreLocation::Redis(url) => Opened::Redis(redis::RedisTarget::new(url, settings)?),
+    })
+}

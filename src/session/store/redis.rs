@@ -1,0 +1,272 @@
+//! Sessions on a Redis server, which replicas share.
+//!
+//! A record is a hash with the fields `v` (the value) and `seen` (milliseconds
+//! since the Unix epoch, decimal). Whatever must not be torn apart is a Lua
+//! script, and each key gets its time to live in the script that makes it.
+
+mod link;
+mod scripts;
+mod url;
+
+#[cfg(test)]
+pub(crate) mod server;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use redis::{Client, ScriptInvocation, Value};
+
+use self::link::{Link, Request};
+use self::scripts::Scripts;
+use super::{Epoch, NewRecord, SessionStore, StoreError, StoredRecord};
+use crate::base::BoxFuture;
+use crate::base::clock::{Timestamp, millis};
+use crate::base::secret::Secret;
+use crate::session::settings::StoreSettings;
+
+/// The longest time to live that is asked for, about a hundred years. Redis
+/// refuses moments that overflow, and a key must never stay without one.
+const LONGEST_TTL: u64 = 100 * 366 * 24 * 3600 * 1000;
+
+/// A Redis server that has not been spoken to yet.
+#[derive(Clone)]
+pub struct RedisTarget {
+    client: Client,
+    /// Where it is, for messages: host and port, or the socket's path.
+    place: Arc<str>,
+    /// What the names of epochs begin with.
+    epochs: Arc<str>,
+    timeout: Duration,
+    scripts: Arc<Scripts>,
+}
+
+impl RedisTarget {
+    /// Understands `store.url`: `redis://[user[:password]@]host[:port][/db]`
+    /// or `redis+unix:///path[?db=…&user=…&pass=…]`. The server need not run.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the URL, without a word of it that may be secret.
+    pub fn new(url: &Secret, settings: &StoreSettings) -> Result<Self, StoreError> {
+        let info =
+            url::parse(url).map_err(|why| StoreError::Unavailable(format!("store.url: {why}")))?;
+        let place = info.addr().to_string();
+        let client = Client::open(info).map_err(|e| StoreError::Unavailable(e.to_string()))?;
+        Ok(Self {
+            client,
+            place: place.into(),
+            epochs: format!("cloakroom:epoch:{}", settings.prefix).into(),
+            timeout: settings.timeout,
+            scripts: Arc::new(Scripts::new()),
+        })
+    }
+}
+
+/// Sessions on a Redis server, over one connection that is made when it is
+/// first needed and again when it is lost.
+pub struct RedisStore {
+    target: RedisTarget,
+    link: Link,
+}
+
+impl RedisStore {
+    /// A handle to `target`. It must be used in one runtime, the one in which
+    /// it is first used, since that drives its connection.
+    pub fn new(target: RedisTarget) -> Self {
+        Self {
+            link: Link::new(&target),
+            target,
+        }
+    }
+
+    /// A script that acts on one key and answers 1 for done, 0 for not, and -1
+    /// where it met something else than a record.
+    async fn change(
+        &self,
+        key: &str,
+        mut script: ScriptInvocation<'_>,
+    ) -> Result<bool, StoreError> {
+        script.key(key);
+        match self.link.call(&Request::Script(script)).await? {
+            Value::Int(1) => Ok(true),
+            Value::Int(0) => Ok(false),
+            _ => Err(not_a_record()),
+        }
+    }
+
+    async fn fetch(&self, key: &str) -> Result<Option<StoredRecord>, StoreError> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(key);
+        let reply = self.link.call(&Request::Command(command)).await?;
+        let fields = reply.into_map_iter().map_err(|_| not_a_record())?;
+        let (mut value, mut seen, mut empty) = (None, None, true);
+        for (name, content) in fields {
+            empty = false;
+            let (Some(name), Some(content)) = (bytes(name), bytes(content)) else {
+                return Err(not_a_record());
+            };
+            match &*name {
+                b"v" => value = Some(content),
+                b"seen" => seen = decimal(&content),
+                _ => {}
+            }
+        }
+        match (value, seen) {
+            (Some(value), Some(seen)) => Ok(Some(StoredRecord {
+                value,
+                seen: Timestamp(seen),
+            })),
+            _ if empty => Ok(None),
+            _ => Err(not_a_record()),
+        }
+    }
+
+    /// The name of a user's epoch. Of a fixed length, and tells nobody who
+    /// lists the keys who the users are.
+    fn epoch_key(&self, user: &str) -> String {
+        let name = digest::digest(&digest::SHA256, user.as_bytes());
+        format!("{}{}", self.target.epochs, URL_SAFE_NO_PAD.encode(name))
+    }
+}
+
+impl SessionStore for RedisStore {
+    fn now(&self) -> BoxFuture<'_, Result<Epoch, StoreError>> {
+        Box::pin(async move {
+            let reply = self
+                .link
+                .call(&Request::Command(redis::cmd("TIME")))
+                .await?;
+            let (seconds, micros): (u64, u64) =
+                redis::from_redis_value(reply).map_err(|_| strange("TIME"))?;
+            Ok(Epoch(
+                seconds.saturating_mul(1_000_000).saturating_add(micros),
+            ))
+        })
+    }
+
+    fn create(&self, record: NewRecord) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(async move {
+            let mut script = self.target.scripts.create.prepare_invoke();
+            script
+                .arg(&record.value[..])
+                .arg(record.seen.0)
+                .arg(span(record.ttl));
+            self.change(&record.key, script).await
+        })
+    }
+
+    fn load<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<StoredRecord>, StoreError>> {
+        Box::pin(self.fetch(key))
+    }
+
+    fn touch<'a>(
+        &'a self,
+        key: &'a str,
+        seen: Timestamp,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(async move {
+            let mut script = self.target.scripts.touch.prepare_invoke();
+            script.arg(seen.0).arg(span(ttl));
+            self.change(key, script).await
+        })
+    }
+
+    fn update<'a>(
+        &'a self,
+        key: &'a str,
+        old: Bytes,
+        new: Bytes,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(async move {
+            let mut script = self.target.scripts.update.prepare_invoke();
+            script.arg(&old[..]).arg(&new[..]);
+            self.change(key, script).await
+        })
+    }
+
+    fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(async move {
+            let mut command = redis::cmd("DEL");
+            command.arg(key);
+            match self.link.call(&Request::Command(command)).await? {
+                Value::Int(removed) => Ok(removed > 0),
+                _ => Err(strange("DEL")),
+            }
+        })
+    }
+
+    fn epoch<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<Option<Epoch>, StoreError>> {
+        Box::pin(async move {
+            let mut command = redis::cmd("GET");
+            command.arg(self.epoch_key(user));
+            match self.link.call(&Request::Command(command)).await? {
+                Value::Nil => Ok(None),
+                reply => epoch_of(reply).map(Some),
+            }
+        })
+    }
+
+    fn raise_epoch<'a>(
+        &'a self,
+        user: &'a str,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<Epoch, StoreError>> {
+        Box::pin(async move {
+            let mut script = self.target.scripts.raise.key(self.epoch_key(user));
+            script.arg(span(ttl));
+            epoch_of(self.link.call(&Request::Script(script)).await?)
+        })
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.link
+                .call(&Request::Command(redis::cmd("PING")))
+                .await?;
+            Ok(())
+        })
+    }
+}
+
+/// A time to live in milliseconds, which Redis takes in any case.
+fn span(ttl: Duration) -> u64 {
+    millis(ttl).clamp(1, LONGEST_TTL)
+}
+
+fn bytes(value: Value) -> Option<Bytes> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes.into()),
+        Value::SimpleString(text) => Some(text.into_bytes().into()),
+        _ => None,
+    }
+}
+
+/// Digits alone: no sign and no space, which `parse` would let pass.
+fn decimal(digits: &[u8]) -> Option<u64> {
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+fn epoch_of(reply: Value) -> Result<Epoch, StoreError> {
+    bytes(reply)
+        .and_then(|digits| decimal(&digits))
+        .map(Epoch)
+        .ok_or_else(|| StoreError::Unreadable("the user's epoch is not a number".into()))
+}
+
+fn not_a_record() -> StoreError {
+    StoreError::Unreadable("the key is not a session record".into())
+}
+
+fn strange(command: &str) -> StoreError {
+    StoreError::Unavailable(format!("redis gave a strange answer to {command}"))
+}

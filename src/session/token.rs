@@ -1,0 +1,106 @@
+//! The session id: what the client holds, and what the store is told of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::rand;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+/// Random bytes in a token: 192 bits, as express-session has.
+const TOKEN_BYTES: usize = 24;
+
+/// The session id as the client holds it. Whoever knows it is the user, so it
+/// has no `Debug` that shows it and never reaches a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+/// The operating system gave no random bytes.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the operating system gives no random bytes")]
+pub struct NoRandomness;
+
+impl Token {
+    /// A new token: 24 random bytes in base64url, 32 characters.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRandomness`], in which case nobody may be signed in.
+    pub fn random() -> Result<Self, NoRandomness> {
+        let mut bytes = [0; TOKEN_BYTES];
+        rand::fill(&mut bytes).map_err(|_| NoRandomness)?;
+        Ok(Self(URL_SAFE_NO_PAD.encode(bytes)))
+    }
+
+    /// The token of a cookie whose signature was verified, if it has the form
+    /// that Cloakroom gives tokens: 16 to 128 characters of base64url.
+    pub fn verified(text: &str) -> Option<Self> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        ((16..=128).contains(&text.len()) && text.bytes().all(plain)).then(|| Self(text.to_owned()))
+    }
+
+    /// The token itself, for the cookie and for key derivation.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of the store's key in the sealed layout: the prefix and the
+    /// base64url of the token's SHA-256. A dump of the store shows no token.
+    pub fn key(&self, prefix: &str) -> Arc<str> {
+        let hash = digest(&SHA256, self.0.as_bytes());
+        format!("{prefix}{}", URL_SAFE_NO_PAD.encode(hash)).into()
+    }
+
+    /// What logs call the session: 12 characters that lead to neither the
+    /// token nor the store's key.
+    pub fn handle(&self) -> Arc<str> {
+        let hash = digest(&SHA256, format!("cloakroom/handle/1:{}", self.0).as_bytes());
+        let short = hash.as_ref().get(..9).unwrap_or_default();
+        URL_SAFE_NO_PAD.encode(short).into()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_32_characters_and_differ() {
+        let (a, b) = (Token::random().unwrap(), Token::random().unwrap());
+        assert_eq!(a.expose().len(), 32);
+        assert!(a != b);
+        assert_eq!(Token::verified(a.expose()), Some(a));
+    }
+
+    #[test]
+    fn foreign_forms_are_not_tokens() {
+        for text in [
+            "",
+            "short",
+            &"a".repeat(129),
+            "sixteen-bytes-ü-",
+            "a/b/c/d/e/f/g/h/i",
+        ] {
+            assert_eq!(Token::verified(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn key_and_handle_do_not_show_the_token() {
+        let token = Token::verified("4Kx0mJ0bWmJ0tq3tqN0Q3mDk1oQ7yZ-_").unwrap();
+        assert_eq!(
+            &*token.key("sess:"),
+            "sess:iTZKQOpzyOcJpxyju-5qlTDgsk6teSSVipQjJKoNwYA"
+        );
+        assert_eq!(token.handle().len(), 12);
+        assert!(!token.key("").contains(&*token.handle()));
+        assert_eq!(format!("{token:?}"), "Token(…)");
+    }
+}
