@@ -1,5 +1,6 @@
 //! Cloakroom, a standalone authenticating reverse proxy.
 
 pub mod base;
+pub mod login;
 pub mod session;
 pub mod wire;
