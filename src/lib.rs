@@ -2,5 +2,6 @@
 
 pub mod base;
 pub mod login;
+pub mod policy;
 pub mod session;
 pub mod wire;
