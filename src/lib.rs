@@ -4,4 +4,5 @@ pub mod base;
 pub mod login;
 pub mod policy;
 pub mod session;
+pub mod upstream;
 pub mod wire;

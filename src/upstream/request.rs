@@ -1,0 +1,126 @@
+//! A permit and a request become the request that the application gets.
+//!
+//! The order is fixed, and it matters: first everything goes that must not
+//! travel (hop-by-hop fields, forwarding fields, every spelling of an identity
+//! name, our cookie), then our own fields are written, identity last. So nothing
+//! a client nominates in `Connection` can remove them, and nothing it sends can
+//! stand beside them.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header};
+
+use super::settings::{HostHeader, UpstreamSettings};
+use crate::base::refusal::{Failure, Refusal};
+use crate::policy::Permit;
+use crate::session::data::Field;
+use crate::wire::body::Body;
+use crate::wire::client::{Client, ConnInfo, Trust, write_forwarding};
+use crate::wire::cookie::CookieSpec;
+use crate::wire::reserved::{IdentityHeaders, header_value, list_value, strip_request};
+use crate::wire::target::Target;
+
+/// The name that Cloakroom uses in `Via` (RFC 9110 section 7.6.3).
+const VIA: &str = "cloakroom";
+
+/// The field that carries the request id.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What the head of a forwarded request is made from.
+pub struct Outbound<'a> {
+    /// The decision to forward.
+    pub permit: &'a Permit,
+    /// Who asks.
+    pub client: &'a Client,
+    /// Over which connection.
+    pub conn: &'a ConnInfo,
+    /// For what.
+    pub target: &'a Target,
+    /// Whose forwarding fields count.
+    pub trust: &'a Trust,
+    /// The session cookie.
+    pub cookie: &'a CookieSpec,
+    /// The identity headers.
+    pub identity: &'a IdentityHeaders,
+    /// The request's id.
+    pub request_id: &'a HeaderValue,
+}
+
+impl Outbound<'_> {
+    /// Rewrites the head. The body stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::IdentityUnrepresentable`] if a value of the session cannot be
+    /// sent in its header.
+    pub fn rewrite(
+        &self,
+        request: Request<Body>,
+        upstream: &UpstreamSettings,
+    ) -> Result<Request<Body>, Failure> {
+        let (mut parts, body) = request.into_parts();
+        let headers = &mut parts.headers;
+        let version = parts.version;
+        let trailers = strip_request(headers, self.identity);
+        self.cookie.strip(headers);
+        // Answered by our own server when the body is first asked for.
+        headers.remove(header::EXPECT);
+
+        headers.insert(header::HOST, self.host(upstream)?);
+        write_forwarding(headers, self.client, self.conn, self.target, self.trust);
+        append_via(headers, version)?;
+        headers.insert(REQUEST_ID, self.request_id.clone());
+        if trailers {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+        }
+        self.write_identity(headers)?;
+
+        if parts.uri.authority().is_some() || parts.uri.scheme().is_some() {
+            parts.uri = Uri::from(self.target.origin_form().clone());
+        }
+        parts.version = Version::HTTP_11;
+        // What the connection carried between its own parts is not for the
+        // next connection.
+        parts.extensions.clear();
+        Ok(Request::from_parts(parts, body))
+    }
+
+    fn host(&self, upstream: &UpstreamSettings) -> Result<HeaderValue, Failure> {
+        let value = match &upstream.host {
+            HostHeader::Preserve => return Ok(self.target.authority_value().clone()),
+            HostHeader::Upstream => HeaderValue::from_str(&upstream.address.authority()),
+            HostHeader::Literal(host) => HeaderValue::from_str(host),
+        };
+        value.map_err(|_| Failure::from(Refusal::BadHost))
+    }
+
+    fn write_identity(&self, headers: &mut HeaderMap) -> Result<(), Failure> {
+        let Some(session) = self.permit.session() else {
+            return Ok(());
+        };
+        for (name, path) in self.identity.entries() {
+            let value = match session.data.at(path) {
+                None => continue,
+                Some(Field::One(value)) => header_value(&value),
+                Some(Field::Many(values)) => list_value(values.iter().map(String::as_str)),
+            };
+            let value = value.map_err(|refusal| {
+                Failure::new(refusal, format_args!("field {path:?} for header {name}"))
+            })?;
+            headers.insert(name.clone(), value);
+        }
+        Ok(())
+    }
+}
+
+/// Says that the message came through here, and in which version.
+fn append_via(headers: &mut HeaderMap, version: Version) -> Result<(), Failure> {
+    let received = match version {
+        Version::HTTP_2 => "2.0",
+        Version::HTTP_10 => "1.0",
+        _ => "1.1",
+    };
+    let own = format!("{received} {VIA}");
+    let value = HeaderValue::from_str(&own).map_err(|e| Failure::new(Refusal::InternalError, e))?;
+    headers.append(header::VIA, value);
+    Ok(())
+}
