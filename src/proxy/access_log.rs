@@ -1,0 +1,124 @@
+//! One line per request, once its response has been sent.
+
+use std::io::Write;
+
+use serde::Serialize;
+use tracing_appender::non_blocking::NonBlocking;
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Where access lines go; `None`: nowhere. A full queue drops lines rather
+/// than hold up requests.
+#[derive(Clone)]
+pub struct AccessLog(Option<(NonBlocking, Format)>);
+
+/// One line. Every field but the first ones may be unknown. Values come from
+/// outside; JSON escapes what must not reach a terminal, and the text form
+/// escapes it too.
+#[derive(Debug, Serialize)]
+pub struct Line<'a> {
+    /// When the request came, RFC 3339 in UTC.
+    pub time: &'a str,
+    /// Always `access`, to tell these lines from others.
+    pub kind: &'static str,
+    /// The request's id.
+    pub request_id: &'a str,
+    /// The client's address.
+    pub client: Option<String>,
+    /// The request's method.
+    pub method: &'a str,
+    /// The request's host.
+    pub host: Option<&'a str>,
+    /// The request's path, without its query, which may hold secrets.
+    pub path: &'a str,
+    /// The protocol the client spoke.
+    pub protocol: &'static str,
+    /// The status of the response.
+    pub status: u16,
+    /// The route it met.
+    pub route: Option<&'a str>,
+    /// The user id.
+    pub user: Option<&'a str>,
+    /// The session's handle; never its token.
+    pub session: Option<&'a str>,
+    /// Why it was refused.
+    pub reason: Option<&'static str>,
+    /// Whether the response was cut off.
+    pub aborted: bool,
+    /// Bytes of the request's body that were read.
+    pub bytes_in: u64,
+    /// Bytes of the response's body that were sent.
+    pub bytes_out: u64,
+    /// From the request's head to the end of the response, in milliseconds.
+    pub duration_ms: f64,
+    /// From forwarding to the head of the application's response, in
+    /// milliseconds.
+    pub upstream_ms: Option<f64>,
+}
+
+impl AccessLog {
+    /// Writes to `sink` in `format`.
+    pub fn new(sink: NonBlocking, format: Format) -> Self {
+        Self(Some((sink, format)))
+    }
+
+    /// Writes nothing.
+    pub fn off() -> Self {
+        Self(None)
+    }
+
+    /// Whether lines are wanted at all.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Writes a line. Failures are dropped: there is nowhere to report them.
+    pub fn write(&self, line: &Line<'_>) {
+        let Some((sink, format)) = &self.0 else {
+            return;
+        };
+        let mut text = Vec::with_capacity(512);
+        match format {
+            Format::Json => {
+                if serde_json::to_writer(&mut text, line).is_err() {
+                    return;
+                }
+            }
+            Format::Text => line.write_text(&mut text),
+        }
+        text.push(b'\n');
+        let _ = sink.clone().write_all(&text);
+    }
+}
+
+impl Line<'_> {
+    fn write_text(&self, out: &mut Vec<u8>) {
+        let _ = write!(
+            out,
+            "{} {} {} {}{} {} {:.1} ms",
+            self.time,
+            self.client.as_deref().unwrap_or("-"),
+            self.method,
+            self.host.unwrap_or("-").escape_debug(),
+            self.path.escape_debug(),
+            self.status,
+            self.duration_ms,
+        );
+        if let Some(user) = self.user {
+            let _ = write!(out, " user={}", user.escape_debug());
+        }
+        if let Some(reason) = self.reason {
+            let _ = write!(out, " reason={reason}");
+        }
+        if self.aborted {
+            let _ = out.write_all(b" aborted");
+        }
+    }
+}

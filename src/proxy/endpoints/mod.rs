@@ -1,0 +1,116 @@
+//! Our own endpoints, under `endpoints.prefix`.
+
+mod login;
+mod logout;
+mod session;
+
+use http::{Method, Response};
+use hyper::body::Incoming;
+use serde_json::{Map, Value};
+
+use super::exchange::Exchange;
+use super::respond::{self, Form};
+use super::state::State;
+use crate::base::refusal::Failure;
+use crate::session::data::{Data, Field};
+use crate::session::settings::SessionSettings;
+use crate::wire::body::Body;
+
+/// What Cloakroom answers itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `GET`: the page. `POST`: signing in.
+    Login,
+    /// `POST`: signing out.
+    Logout,
+    /// `POST`: signing out everywhere.
+    LogoutAll,
+    /// `GET`: who is signed in.
+    Session,
+}
+
+impl Endpoint {
+    /// The endpoint with this path. Anything else under the prefix follows the
+    /// routes.
+    pub fn find(state: &State, path: &str) -> Option<Self> {
+        match path.strip_prefix(state.endpoints.as_str())? {
+            "/login" => Some(Self::Login),
+            "/logout" => Some(Self::Logout),
+            "/logout-all" => Some(Self::LogoutAll),
+            "/session" => Some(Self::Session),
+            _ => None,
+        }
+    }
+
+    fn methods(self) -> &'static str {
+        match self {
+            Self::Login => "GET, HEAD, POST",
+            Self::Logout | Self::LogoutAll => "POST",
+            Self::Session => "GET, HEAD",
+        }
+    }
+}
+
+/// Answers a request to one of our own endpoints.
+///
+/// # Errors
+///
+/// What each endpoint refuses.
+pub async fn serve(
+    endpoint: Endpoint,
+    exchange: &mut Exchange<'_>,
+    body: Incoming,
+) -> Result<Response<Body>, Failure> {
+    let method = exchange.head.method.clone();
+    let reads = matches!(method, Method::GET | Method::HEAD);
+    let posts = method == Method::POST;
+    if posts {
+        let headers = &exchange.head.headers;
+        exchange
+            .state
+            .cross_site
+            .check(headers, exchange.origin.as_ref())?;
+    }
+    match endpoint {
+        Endpoint::Login if posts => login::sign_in(exchange, body).await,
+        Endpoint::Login if reads && exchange.state.login_page => login::page(exchange).await,
+        Endpoint::Logout if posts => logout::one(exchange).await,
+        Endpoint::LogoutAll if posts => logout::all(exchange).await,
+        Endpoint::Session if reads => session::show(exchange).await,
+        _ => {
+            let form = Form::of(&exchange.head.headers);
+            let id = exchange.record.request_id.clone();
+            exchange.record.reason = Some(crate::base::refusal::Refusal::MethodNotAllowed);
+            Ok(respond::method_not_allowed(
+                exchange.state,
+                endpoint.methods(),
+                form,
+                &id,
+            ))
+        }
+    }
+}
+
+/// What clients are told of a signed-in user: the record's fields, with the
+/// user id as `id` and roles always as a list.
+fn user_json(data: &Data, settings: &SessionSettings) -> Value {
+    let mut user = Map::new();
+    if let Some(Field::One(id)) = data.at(&settings.user) {
+        user.insert("id".into(), id.into());
+    }
+    let roles = data
+        .at(&settings.roles)
+        .map_or_else(Vec::new, Field::into_values);
+    user.insert("roles".into(), roles.into());
+    let top = |path: &str| path.split('.').next().unwrap_or_default().to_owned();
+    let shown = [top(&settings.user), top(&settings.roles)];
+    // Sealed records are ours and parse; others show id and roles alone.
+    if let Ok(Value::Object(fields)) = serde_json::from_str(data.text()) {
+        for (name, value) in fields {
+            if !shown.contains(&name) {
+                user.entry(name).or_insert(value);
+            }
+        }
+    }
+    Value::Object(user)
+}

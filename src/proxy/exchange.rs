@@ -1,0 +1,339 @@
+//! The path of a request, from its head to the head of its response.
+
+use std::sync::Arc;
+
+use aws_lc_rs::rand;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{EXPECT, SET_COOKIE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use hyper::body::Incoming;
+
+use super::answer::Answer;
+use super::endpoints::{self, Endpoint};
+use super::record::Record;
+use super::respond::{self, Form};
+use super::state::{State, Worker};
+use crate::base::refusal::{Failure, Refusal};
+use crate::policy::{self, Asker, Decision, OnRefusal, Permit, Route};
+use crate::session::{Lookup, Session};
+use crate::upstream::request::{Outbound, REQUEST_ID};
+use crate::wire::body::{Body, BodyFate, BodyWatch, Guarded, Trailers};
+use crate::wire::client::{Client, ConnInfo, Origin};
+use crate::wire::target::Target;
+use crate::wire::{hop, negotiate};
+
+/// Everything that is known of one request beside its body.
+pub struct Exchange<'a> {
+    /// The live parts.
+    pub worker: &'a Arc<Worker>,
+    /// The configuration, the same to the request's end.
+    pub state: &'a Arc<State>,
+    /// The connection.
+    pub conn: &'a ConnInfo,
+    /// The request's head, as it came.
+    pub head: Parts,
+    /// Who asks.
+    pub client: Client,
+    /// For what.
+    pub target: Target,
+    /// Our own origin, as this client's browser sees it.
+    pub origin: Option<Origin>,
+    /// What is noted of it.
+    pub record: Box<Record>,
+}
+
+/// What a request came to: an answer of our own, or the application's.
+pub enum Outcome {
+    /// Ours.
+    Own(Response<Body>),
+    /// The application's, with its connection.
+    Forwarded(crate::upstream::Answer),
+}
+
+/// Serves one request. There is always an answer.
+pub async fn exchange(
+    worker: &Arc<Worker>,
+    conn: &ConnInfo,
+    request: Request<Incoming>,
+) -> Response<Answer> {
+    let state = worker.state.load_full();
+    let (head, body) = request.into_parts();
+    let id = request_id(conn, &state, &head.headers);
+    let mut record = Box::new(Record::begin(worker, &state, &head, id.clone()));
+    let form = Form::of(&head.headers);
+    let read = read_head(conn, &state, &head, &mut record);
+    let (result, mut record) = match read {
+        Err(refusal) => (Err((refusal.into(), form)), record),
+        Ok((client, target)) => {
+            let origin = client.own_origin(&target, state.public_origin.as_ref());
+            let mut exchange = Exchange {
+                worker,
+                state: &state,
+                conn,
+                head,
+                client,
+                target,
+                origin,
+                record,
+            };
+            let result = exchange.serve(body, form).await;
+            (result, exchange.record)
+        }
+    };
+    let (response, lease) = match result {
+        Ok(Outcome::Own(response)) => (response, None),
+        Ok(Outcome::Forwarded(answer)) => {
+            record.upstream = Some(answer.took);
+            let idle = state.body_idle_timeout;
+            let guard = |body| {
+                Guarded::new(body)
+                    .idle(idle)
+                    .trailers(Trailers::Pass)
+                    .into()
+            };
+            let response = answer.response.map(guard);
+            (response, Some(answer.lease))
+        }
+        Err((failure, form)) => {
+            respond::log(&failure, &id);
+            record.reason = Some(failure.refusal);
+            (respond::refusal(&state, failure.refusal, form, &id), None)
+        }
+    };
+    record.status = response.status();
+    response.map(|body| Answer::new(body, lease, record))
+}
+
+/// The first facts: who asks, and for what.
+fn read_head(
+    conn: &ConnInfo,
+    state: &State,
+    head: &Parts,
+    record: &mut Record,
+) -> Result<(Client, Target), Refusal> {
+    record.client = Some(conn.peer.ip());
+    hop::check_request_framing(&head.headers, head.version)?;
+    let client = Client::resolve(conn, &head.headers, &state.trust)?;
+    record.client = Some(client.ip);
+    let target = Target::parse(&head.method, &head.uri, &head.headers, head.version)?;
+    record.host = Some(target.host().to_owned());
+    let expects_more =
+        |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if head.headers.get_all(EXPECT).iter().any(expects_more) {
+        return Err(Refusal::ExpectationFailed);
+    }
+    Ok((client, target))
+}
+
+impl Exchange<'_> {
+    async fn serve(&mut self, body: Incoming, form: Form) -> Result<Outcome, (Failure, Form)> {
+        if let Some(endpoint) = Endpoint::find(self.state, self.target.path()) {
+            return endpoints::serve(endpoint, self, body)
+                .await
+                .map(Outcome::Own)
+                .map_err(|failure| (failure, form));
+        }
+        let state = self.state.clone();
+        let (number, route) = state
+            .routes
+            .resolve(&self.target, &self.head.method)
+            .map_err(|refusal| (refusal.into(), form))?;
+        self.record.route = Some(number);
+        let form = match route.on_refusal {
+            OnRefusal::Status if form == Form::Page => Form::Json,
+            _ => form,
+        };
+        self.route(route, body)
+            .await
+            .map_err(|failure| (failure, form))
+    }
+
+    async fn route(&mut self, route: &Route, body: Incoming) -> Result<Outcome, Failure> {
+        self.check_cross_site()?;
+        let lookup = if route.access.needs_session() {
+            self.lookup(true).await?
+        } else {
+            Lookup::NotNeeded
+        };
+        let asker = Asker {
+            can_follow: negotiate::can_follow(&self.head.method, &self.head.headers),
+            navigates: negotiate::navigates(&self.head.headers),
+            has_page: self.state.login_page,
+        };
+        match policy::decide(route, asker, lookup) {
+            Decision::Forward(permit) => self.forward(route, permit, body).await,
+            Decision::Login(reason) => {
+                self.record.reason = Some(reason);
+                let back = self.target.path_and_query();
+                let id = &self.record.request_id;
+                Ok(Outcome::Own(respond::to_login(
+                    self.state, back, reason, id,
+                )))
+            }
+            Decision::Refuse(refusal) => Err(refusal.into()),
+        }
+    }
+
+    /// Finds the request's session, and notes whose it is.
+    pub async fn lookup(&mut self, slide: bool) -> Result<Lookup, Failure> {
+        let sessions = &self.worker.sessions;
+        let lookup = sessions
+            .lookup(&self.state.sessions, &self.head.headers, slide)
+            .await?;
+        if let Lookup::Live(session) = &lookup {
+            self.record.belongs_to(session);
+        }
+        Ok(lookup)
+    }
+
+    /// Whether the browser's connection is secure, as far as can be known.
+    pub fn is_secure(&self) -> bool {
+        self.client.secure(self.state.public_origin.as_ref())
+    }
+
+    /// The session's cookie, signed anew with the first secret, where another
+    /// one verified it.
+    pub async fn renewed_cookie(&self, session: &Session) -> Option<HeaderValue> {
+        let rules = &self.state.sessions;
+        if session.secret == 0 || !self.worker.sessions.renew(rules, session).await {
+            return None;
+        }
+        let value = crate::wire::cookie::encode(&rules.signer.sign(session.token.expose()));
+        let now = self.worker.sessions.now();
+        let secure = rules.cookie.is_secure(self.is_secure());
+        rules
+            .cookie
+            .set(&value, now, session.absolute_end(), secure)
+            .ok()
+    }
+
+    /// Requests that could do harm with our cookie must not come from another
+    /// site.
+    fn check_cross_site(&self) -> Result<(), Refusal> {
+        let guarded = self.state.cross_site_forwarded
+            && !self.head.method.is_safe()
+            && self
+                .state
+                .sessions
+                .cookie
+                .values(&self.head.headers)
+                .next()
+                .is_some();
+        if guarded {
+            self.state
+                .cross_site
+                .check(&self.head.headers, self.origin.as_ref())?;
+        }
+        Ok(())
+    }
+
+    async fn forward(
+        &mut self,
+        route: &Route,
+        permit: Permit,
+        body: Incoming,
+    ) -> Result<Outcome, Failure> {
+        let renewed = match permit.session() {
+            Some(session) => self.renewed_cookie(session).await,
+            None => None,
+        };
+        let (body, watch) = self.guard(route, body)?;
+        self.record.request_body.clone_from(&watch);
+        let outbound = Outbound {
+            permit: &permit,
+            client: &self.client,
+            conn: self.conn,
+            target: &self.target,
+            trust: &self.state.trust,
+            cookie: &self.state.sessions.cookie,
+            identity: &self.state.identity,
+            request_id: &self.record.request_id,
+        };
+        let head = std::mem::replace(&mut self.head, Request::new(()).into_parts().0);
+        let request = Request::from_parts(head, body);
+        let upstreams = &self.worker.upstreams;
+        let forwarded = upstreams.forward(&outbound, request, watch.as_ref()).await;
+        let mut answer = forwarded.map_err(|failure| blame(failure, watch.as_ref()))?;
+        let headers = answer.response.headers_mut();
+        self.drop_our_cookie(headers);
+        if let Some(cookie) = renewed {
+            headers.append(SET_COOKIE, cookie);
+        }
+        Ok(Outcome::Forwarded(answer))
+    }
+
+    /// The request's body with its limits, and what watches it, if there is one.
+    fn guard(&self, route: &Route, body: Incoming) -> Result<(Body, Option<BodyWatch>), Refusal> {
+        if http_body::Body::is_end_stream(&body) {
+            return Ok((Body::Empty, None));
+        }
+        let mut body = Guarded::new(body)
+            .limit(route.body_bytes)
+            .idle(self.state.body_idle_timeout)
+            .trailers(Trailers::PassExcept(self.state.identity.clone()));
+        if body.is_declared_too_large() {
+            return Err(Refusal::BodyTooLarge);
+        }
+        let watch = body.watch();
+        Ok((body.into(), Some(watch)))
+    }
+
+    /// The application does not set our cookie.
+    fn drop_our_cookie(&self, headers: &mut HeaderMap) {
+        let cookie = &self.state.sessions.cookie;
+        if !headers
+            .get_all(SET_COOKIE)
+            .iter()
+            .any(|value| cookie.is_ours_set_cookie(value))
+        {
+            return;
+        }
+        let request_id = self.record.request_id.to_str().unwrap_or_default();
+        tracing::warn!(
+            request_id,
+            cookie = cookie.name,
+            "dropped the application's Set-Cookie of the session cookie's name"
+        );
+        let kept: Vec<HeaderValue> = headers
+            .get_all(SET_COOKIE)
+            .iter()
+            .filter(|value| !cookie.is_ours_set_cookie(value))
+            .cloned()
+            .collect();
+        headers.remove(SET_COOKIE);
+        for value in kept {
+            headers.append(SET_COOKIE, value);
+        }
+    }
+}
+
+/// A request that failed because of its own body is not the application's
+/// fault.
+fn blame(failure: Failure, sent: Option<&BodyWatch>) -> Failure {
+    let refusal = match sent.map(BodyWatch::fate) {
+        None | Some(BodyFate::Fine) => return failure,
+        Some(BodyFate::TooLarge) => Refusal::BodyTooLarge,
+        Some(BodyFate::Idle) => Refusal::BodyTimeout,
+        Some(BodyFate::Broken) => Refusal::BadRequestBody,
+    };
+    Failure { refusal, ..failure }
+}
+
+/// The id that a trusted proxy gave the request, or a new one: 16 random
+/// characters.
+fn request_id(conn: &ConnInfo, state: &State, headers: &HeaderMap) -> HeaderValue {
+    if state.trust.trusts(conn.peer.ip())
+        && let Some(given) = headers.get(&REQUEST_ID)
+        && (1..=128).contains(&given.len())
+        && given.as_bytes().iter().all(u8::is_ascii_graphic)
+    {
+        return given.clone();
+    }
+    let mut bytes = [0; 12];
+    // Without randomness ids repeat, which is a nuisance and no danger.
+    let _ = rand::fill(&mut bytes);
+    HeaderValue::from_str(&URL_SAFE_NO_PAD.encode(bytes))
+        .unwrap_or(HeaderValue::from_static("none"))
+}

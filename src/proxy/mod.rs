@@ -1,0 +1,12 @@
+//! Layer 5: the life of a request.
+
+pub mod access_log;
+pub mod answer;
+pub mod endpoints;
+pub mod exchange;
+pub mod record;
+pub mod respond;
+pub mod state;
+
+pub use exchange::exchange;
+pub use state::{State, Worker};

@@ -1,0 +1,168 @@
+//! What is noted of a request while it is served, and what becomes of it at
+//! the end: one access line and the metrics.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::{HeaderValue, Method, StatusCode, Version};
+
+use super::access_log::Line;
+use super::state::{State, Worker};
+use crate::base::refusal::Refusal;
+use crate::session::Session;
+use crate::wire::body::BodyWatch;
+
+/// The notes about one request. Whoever drops them ends the request.
+pub struct Record {
+    worker: Arc<Worker>,
+    state: Arc<State>,
+    start: Instant,
+    time: SystemTime,
+    method: Method,
+    path: String,
+    version: Version,
+    /// The id under which everything about this request is logged.
+    pub request_id: HeaderValue,
+    /// Who asked.
+    pub client: Option<IpAddr>,
+    /// For which host.
+    pub host: Option<String>,
+    /// The number of the route it met.
+    pub route: Option<usize>,
+    /// Whose session it came with.
+    pub user: Option<String>,
+    /// That session's handle.
+    pub session: Option<Arc<str>>,
+    /// Why it was refused.
+    pub reason: Option<Refusal>,
+    /// The status of the response.
+    pub status: StatusCode,
+    /// Counts the request's body.
+    pub request_body: Option<BodyWatch>,
+    /// Bytes of the response's body that were sent.
+    pub bytes_out: u64,
+    /// How long the application took to begin its response.
+    pub upstream: Option<Duration>,
+    /// Whether the response was sent to its end.
+    pub complete: bool,
+}
+
+impl Record {
+    /// Begins the notes with the request's head.
+    pub fn begin(
+        worker: &Arc<Worker>,
+        state: &Arc<State>,
+        request: &http::request::Parts,
+        request_id: HeaderValue,
+    ) -> Self {
+        Self {
+            worker: worker.clone(),
+            state: state.clone(),
+            start: Instant::now(),
+            time: SystemTime::now(),
+            method: request.method.clone(),
+            path: request.uri.path().to_owned(),
+            version: request.version,
+            request_id,
+            client: None,
+            host: None,
+            route: None,
+            user: None,
+            session: None,
+            reason: None,
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            request_body: None,
+            bytes_out: 0,
+            upstream: None,
+            complete: false,
+        }
+    }
+
+    /// Notes whose request it is.
+    pub fn belongs_to(&mut self, session: &Session) {
+        self.user = Some(session.user.clone());
+        self.session = Some(session.handle.clone());
+    }
+
+    fn count(&self, took: Duration) {
+        let metrics = &self.worker.metrics;
+        metrics.duration.observe(took);
+        if let Some(upstream) = self.upstream {
+            metrics.upstream.observe(upstream);
+        }
+        if let Some(reason) = self.reason {
+            metrics.refused(reason);
+        }
+        self.route
+            .and_then(|route| self.state.route_metrics.get(route))
+            .unwrap_or(&self.state.own_metrics)
+            .responded(self.status.as_u16());
+    }
+
+    fn write(&self, took: Duration) {
+        let route = self.route.and_then(|r| self.state.routes.routes().get(r));
+        self.worker.access.write(&Line {
+            time: &rfc3339(self.time),
+            kind: "access",
+            request_id: self.request_id.to_str().unwrap_or_default(),
+            client: self.client.map(|ip| ip.to_string()),
+            method: self.method.as_str(),
+            host: self.host.as_deref(),
+            path: &self.path,
+            protocol: protocol(self.version),
+            status: self.status.as_u16(),
+            route: route.map(|route| route.label.as_str()),
+            user: self.user.as_deref(),
+            session: self.session.as_deref(),
+            reason: self.reason.map(Refusal::label),
+            aborted: !self.complete,
+            bytes_in: self.request_body.as_ref().map_or(0, BodyWatch::bytes),
+            bytes_out: self.bytes_out,
+            duration_ms: milliseconds(took),
+            upstream_ms: self.upstream.map(milliseconds),
+        });
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let took = self.start.elapsed();
+        self.count(took);
+        if self.worker.access.is_on() {
+            self.write(took);
+        }
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
+    }
+}
+
+/// Rounded to microseconds: finer is noise.
+fn milliseconds(took: Duration) -> f64 {
+    took.as_micros() as f64 / 1000.0
+}
+
+/// RFC 3339 in UTC with milliseconds.
+fn rfc3339(time: SystemTime) -> String {
+    match jiff::Timestamp::try_from(time) {
+        Ok(time) => format!("{time:.3}"),
+        Err(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc_3339() {
+        let at = |ms| rfc3339(SystemTime::UNIX_EPOCH + Duration::from_millis(ms));
+        assert_eq!(at(0), "1970-01-01T00:00:00.000Z");
+    }
+}
