@@ -4,6 +4,7 @@ pub mod base;
 pub mod login;
 pub mod policy;
 pub mod proxy;
+pub mod server;
 pub mod session;
 pub mod upstream;
 pub mod wire;

@@ -1,0 +1,272 @@
+//! When a connection has waited long enough: for a request's head, for the
+//! next request, for the client to read.
+//!
+//! Moving a deadline is a store to an atomic. The one timer of a connection is
+//! set again only when it fires too early, so a busy connection arms a timer
+//! once in many requests. (hyper's own header timeout arms one per request and
+//! also ends idle kept connections.)
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::settings::ServerSettings;
+
+/// No deadline. In microseconds since the connection began, as all of them.
+const NEVER: u64 = u64::MAX;
+
+/// How far the timer looks ahead while there is no deadline.
+const FAR: Duration = Duration::from_secs(3600);
+
+/// The deadlines of one connection, shared by its stream and its requests.
+#[derive(Clone)]
+pub struct Deadlines(Arc<Cells>);
+
+struct Cells {
+    began: Instant,
+    header: Duration,
+    idle: Duration,
+    write: Duration,
+    /// For the next head, or the next request.
+    read_by: AtomicU64,
+    /// For the client to take what is waiting to be sent.
+    write_by: AtomicU64,
+    /// Requests under way.
+    active: AtomicUsize,
+    /// Whether the connection waits for a request's first byte.
+    waiting: AtomicU64,
+}
+
+/// One request under way; its drop is its end.
+pub struct Busy(Deadlines);
+
+impl Deadlines {
+    /// Of a connection that begins now, and whose first request is awaited.
+    pub fn new(settings: &ServerSettings) -> Self {
+        Self(Arc::new(Cells {
+            began: Instant::now(),
+            header: settings.header_timeout,
+            idle: settings.idle_timeout,
+            write: settings.body_idle_timeout,
+            read_by: AtomicU64::new(micros(settings.header_timeout)),
+            write_by: AtomicU64::new(NEVER),
+            active: AtomicUsize::new(0),
+            waiting: AtomicU64::new(0),
+        }))
+    }
+
+    /// A request's head has been read.
+    pub fn request(&self) -> Busy {
+        let cells = &self.0;
+        cells.active.fetch_add(1, Ordering::Relaxed);
+        cells.waiting.store(0, Ordering::Relaxed);
+        cells.read_by.store(NEVER, Ordering::Relaxed);
+        Busy(self.clone())
+    }
+
+    /// Bytes have come. The first ones of a head start its time.
+    pub fn received(&self) {
+        let cells = &self.0;
+        if cells.waiting.load(Ordering::Relaxed) == 1 {
+            cells.waiting.store(0, Ordering::Relaxed);
+            cells
+                .read_by
+                .store(self.due_in(cells.header), Ordering::Relaxed);
+        }
+    }
+
+    /// The client takes nothing of what is waiting to be sent.
+    pub fn write_blocked(&self) {
+        let cells = &self.0;
+        if cells.write_by.load(Ordering::Relaxed) == NEVER {
+            cells
+                .write_by
+                .store(self.due_in(cells.write), Ordering::Relaxed);
+        }
+    }
+
+    /// The client takes bytes.
+    pub fn written(&self) {
+        if self.0.write_by.load(Ordering::Relaxed) != NEVER {
+            self.0.write_by.store(NEVER, Ordering::Relaxed);
+        }
+    }
+
+    /// The next deadline.
+    fn next(&self) -> u64 {
+        let cells = &self.0;
+        let read_by = cells.read_by.load(Ordering::Relaxed);
+        read_by.min(cells.write_by.load(Ordering::Relaxed))
+    }
+
+    fn due_in(&self, span: Duration) -> u64 {
+        micros(self.0.began.elapsed().saturating_add(span))
+    }
+
+    fn instant(&self, at: u64) -> Instant {
+        match at {
+            NEVER => Instant::now() + FAR,
+            at => self.0.began + Duration::from_micros(at),
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let cells = &self.0.0;
+        if cells.active.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let by = self.0.due_in(cells.idle);
+            cells.read_by.store(by, Ordering::Relaxed);
+            cells.waiting.store(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Ends when a deadline has passed. To be polled after the connection, in the
+/// same task: deadlines move while that is polled.
+pub struct Watchdog {
+    deadlines: Deadlines,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Watchdog {
+    /// Watches these deadlines.
+    pub fn new(deadlines: Deadlines) -> Self {
+        let first = deadlines.instant(deadlines.next());
+        Self {
+            deadlines,
+            sleep: Box::pin(sleep_until(first)),
+        }
+    }
+}
+
+impl Future for Watchdog {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let next = self.deadlines.next();
+        if next != NEVER {
+            let at = self.deadlines.instant(next);
+            if at < self.sleep.deadline() {
+                self.sleep.as_mut().reset(at);
+            }
+        }
+        while self.sleep.as_mut().poll(context).is_ready() {
+            let next = self.deadlines.next();
+            let at = self.deadlines.instant(next);
+            if next != NEVER && at <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.sleep.as_mut().reset(at);
+        }
+        Poll::Pending
+    }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(NEVER - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> ServerSettings {
+        let second = Duration::from_secs(1);
+        ServerSettings {
+            listen: Vec::new(),
+            workers: 1,
+            http2: true,
+            drain_delay: second,
+            drain_timeout: second,
+            header_timeout: second * 10,
+            idle_timeout: second * 75,
+            body_idle_timeout: second * 30,
+            header_bytes: 65_536,
+            header_count: 100,
+            connections: 1,
+        }
+    }
+
+    fn fires_after(deadlines: &Deadlines) -> impl Future<Output = Duration> + use<> {
+        let watchdog = Watchdog::new(deadlines.clone());
+        let began = deadlines.0.began;
+        async move {
+            watchdog.await;
+            began.elapsed()
+        }
+    }
+
+    /// Runs on tokio's own clock, which jumps to the next timer.
+    fn run<T>(test: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(test)
+    }
+
+    #[test]
+    fn a_silent_connection_ends_with_the_header_timeout() {
+        run(async {
+            let deadlines = Deadlines::new(&settings());
+            assert_eq!(fires_after(&deadlines).await.as_secs(), 10);
+        });
+    }
+
+    #[test]
+    fn a_head_in_drips_does_not_move_its_deadline() {
+        run(async {
+            let deadlines = Deadlines::new(&settings());
+            let watch = fires_after(&deadlines);
+            tokio::time::advance(Duration::from_secs(9)).await;
+            deadlines.received();
+            assert_eq!(watch.await.as_secs(), 10);
+        });
+    }
+
+    #[test]
+    fn a_request_may_take_its_time_and_an_idle_connection_too() {
+        run(async {
+            let deadlines = Deadlines::new(&settings());
+            let watch = fires_after(&deadlines);
+            let busy = deadlines.request();
+            tokio::time::advance(Duration::from_secs(1000)).await;
+            drop(busy);
+            assert_eq!(watch.await.as_secs(), 1075);
+        });
+    }
+
+    #[test]
+    fn the_next_head_has_the_header_timeout_again() {
+        run(async {
+            let deadlines = Deadlines::new(&settings());
+            let watch = fires_after(&deadlines);
+            drop(deadlines.request());
+            tokio::time::advance(Duration::from_secs(50)).await;
+            deadlines.received();
+            assert_eq!(watch.await.as_secs(), 60);
+        });
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_is_cut_off() {
+        run(async {
+            let deadlines = Deadlines::new(&settings());
+            let watch = fires_after(&deadlines);
+            let _busy = deadlines.request();
+            tokio::time::advance(Duration::from_secs(5)).await;
+            deadlines.write_blocked();
+            deadlines.written();
+            tokio::time::advance(Duration::from_secs(100)).await;
+            deadlines.write_blocked();
+            assert_eq!(watch.await.as_secs(), 135);
+        });
+    }
+}
