@@ -1,6 +1,7 @@
 //! Cloakroom, a standalone authenticating reverse proxy.
 
 pub mod base;
+pub mod config;
 pub mod login;
 pub mod policy;
 pub mod proxy;

@@ -1,0 +1,619 @@
+//! Whole files: the examples, the bad ones, the environment, arbitrary text.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::compile::SHORTEST_SECRET;
+use super::compiled::Compiled;
+use super::keys::{self, Availability};
+use super::problem::{self, Place};
+use super::tree::{self, Entry, Value};
+use super::*;
+use crate::policy::route::{Access, HostPattern};
+use crate::session::settings::StoreLocation;
+
+const SECRET: &str = "Vh2zlk0Wq8VXb4mJgk5uYc1rTn7dEoPs";
+
+const BASE: &str = "[upstreams.app]\nurls = [\"http://127.0.0.1:3000\"]\n\
+     [session]\nsecrets = [ { env = \"CLOAKROOM_SECRET\" } ]\n\
+     [[login.methods]]\nkind = \"users_file\"\npath = \"Cargo.toml\"\n";
+
+fn environment() -> Environment {
+    [
+        ("CLOAKROOM_SECRET", SECRET),
+        ("REDIS_URL", "redis://user:hunter2@redis:6379/2"),
+        ("EMPTY", ""),
+        ("SHORT", "hunter2"),
+        ("HOME", "/root"),
+    ]
+    .into_iter()
+    .collect()
+}
+
+fn with(variables: &[(&str, &str)]) -> Environment {
+    let mut all: Vec<(&str, &str)> = vec![("CLOAKROOM_SECRET", SECRET)];
+    all.extend(variables);
+    all.into_iter().collect()
+}
+
+fn load_text(text: &str, environment: &Environment) -> Result<Loaded, Vec<Problem>> {
+    load(
+        &Source::inline("cloakroom.toml", text),
+        environment,
+        &Overrides::default(),
+    )
+}
+
+fn compiled(text: &str) -> Compiled {
+    match load_text(text, &environment()) {
+        Ok((compiled, _)) => compiled,
+        Err(problems) => panic!("{}", problem::render(&problems, "test.toml", text, false)),
+    }
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn examples() -> Vec<(String, String)> {
+    let mut files: Vec<_> = std::fs::read_dir(repository("config"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ext| ext == "toml"))
+        .map(|path| {
+            let text = std::fs::read_to_string(&path).unwrap();
+            (
+                path.file_name().unwrap().to_string_lossy().into_owned(),
+                text,
+            )
+        })
+        .collect();
+    files.sort();
+    assert!(files.len() >= 4);
+    files
+}
+
+#[test]
+fn every_example_loads_without_errors() {
+    for (name, text) in examples() {
+        let (_, warnings) = load_text(&text, &environment()).unwrap_or_else(|problems| {
+            panic!("{}", problem::render(&problems, &name, &text, false))
+        });
+        for warning in warnings {
+            let expected = warning.what.contains("users file")
+                || name == "sidecar-redis.toml" && warning.what.contains("health and metrics");
+            assert!(expected, "{name}: {}", warning.what);
+        }
+    }
+}
+
+/// Walks a tree with the keys' paths in the table's form.
+fn leaves(entries: &[Entry], pattern: &str, found: &mut Vec<(String, Value)>) {
+    for entry in entries {
+        let names = keys::names_in(pattern);
+        let array = format!("{}[]", entry.key);
+        let name = [entry.key.as_str(), &array, "*"]
+            .into_iter()
+            .find(|name| names.contains(name))
+            .unwrap();
+        let path = [pattern, name]
+            .join(".")
+            .trim_start_matches('.')
+            .to_string();
+        match (&entry.node.value, keys::find(&path)) {
+            (value, Some(_)) => found.push((path, value.clone())),
+            (Value::Table(inner), None) => leaves(inner, &path, found),
+            (Value::Array(items), None) => {
+                for item in items {
+                    let Value::Table(inner) = &item.value else {
+                        panic!("{path}")
+                    };
+                    leaves(inner, &path, found);
+                }
+            }
+            _ => panic!("{path}"),
+        }
+    }
+}
+
+#[test]
+fn the_full_example_has_every_available_key_with_its_default() {
+    let text = std::fs::read_to_string(repository("config/full.toml")).unwrap();
+    // The keys without a default stand there as comments.
+    let uncommented: String = text
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if rest.contains(" = ") => format!("{rest}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let (root, problems) = tree::parse_file(&uncommented);
+    assert_eq!(problems, []);
+    let mut found = Vec::new();
+    leaves(&root, "", &mut found);
+    for (path, value) in &found {
+        let default = keys::find(path).unwrap().default;
+        if let Some(default) = default.filter(|_| !path.ends_with("[].upstream")) {
+            let node = tree::parse_value(default, &Place::Whole).unwrap();
+            assert_eq!(show(&node.value), show(value), "{path}");
+        }
+    }
+    let found: BTreeSet<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
+    for key in keys::KEYS {
+        let there = match key.availability {
+            Availability::Now => true,
+            Availability::Only(values) => {
+                values.iter().any(|v| key.default.is_none_or(|d| d == *v))
+            }
+        };
+        assert_eq!(found.contains(key.path), there, "{}", key.path);
+    }
+}
+
+fn show(value: &Value) -> String {
+    match value {
+        Value::Array(items) => items.iter().map(|item| show(&item.value)).collect(),
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn writing_down_a_default_changes_nothing() {
+    for key in keys::KEYS {
+        let (section, name) = key.split();
+        let Some(default) = key.default else { continue };
+        if keys::find_section(section).is_some_and(|section| section.later) {
+            continue;
+        }
+        let lines = match section {
+            "upstreams.*" => BASE.replace("[session]", &format!("{name} = {default}\n[session]")),
+            "session" => BASE.replace("[[login", &format!("{name} = {default}\n[[login")),
+            "login.methods[]" => format!("{BASE}{name} = {default}\n"),
+            _ => format!(
+                "{BASE}{}\n{name} = {default}\n",
+                super::shape::bracketed(section)
+            ),
+        };
+        let result = load_text(&lines, &environment());
+        let (loaded, warnings) = result.unwrap_or_else(|problems| {
+            panic!("{}", problem::render(&problems, "test.toml", &lines, false))
+        });
+        assert_eq!(warnings, [], "{}", key.path);
+        let (plain, _) = load_text(BASE, &environment()).unwrap();
+        let mut loaded = loaded;
+        loaded.notes.clone_from(&plain.notes);
+        assert_eq!(format!("{loaded:?}"), format!("{plain:?}"), "{}", key.path);
+    }
+}
+
+#[test]
+fn what_is_not_available_is_refused() {
+    for (path, value) in [
+        ("server.proxy_protocol", "true"),
+        ("server.limits.requests_per_ip", "\"100/s\""),
+        ("session.cookie.x", "1"),
+        ("store.layout", "\"express\""),
+        ("store.cache.entries", "5"),
+        ("store.cache.serve_stale_for", "\"1s\""),
+        ("endpoints.debug", "[\"loopback\"]"),
+        ("login.templates", "\"templates\""),
+        ("login.throttle.attempts", "6"),
+        ("cors.origins", "[\"https://a.example\"]"),
+        ("telemetry.otlp", "\"http://127.0.0.1:4318\""),
+        ("identity.assertion.ttl", "\"60s\""),
+        ("server.tls.min_version", "\"1.2\""),
+    ] {
+        let (section, name) = path.rsplit_once('.').unwrap();
+        let text = format!("{BASE}[{section}]\n{name} = {value}\n");
+        let problems = load_text(&text, &environment()).unwrap_err();
+        assert!(problems.iter().any(Problem::is_error), "{path}");
+    }
+    let off = compiled(&format!("{BASE}[store.cache]\nentries = 0\n"));
+    assert_eq!(off.store.prefix, "sess:");
+}
+
+#[test]
+fn every_bad_file_is_explained_as_recorded() {
+    let folder = repository("tests/fixtures/config");
+    let stems = |extension: &str| -> BTreeSet<String> {
+        std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|ext| ext == extension))
+            .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+            .collect()
+    };
+    let files = stems("toml");
+    assert!(files.len() >= 30, "{}", files.len());
+    let update = std::env::var_os("UPDATE_FIXTURES").is_some();
+    let mut wrong = Vec::new();
+    for name in &files {
+        let text = std::fs::read_to_string(folder.join(format!("{name}.toml"))).unwrap();
+        let recorded = folder.join(format!("{name}.expected"));
+        let problems = match load_text(&text, &environment()) {
+            Ok((_, warnings)) => warnings,
+            Err(problems) => {
+                assert!(problems.iter().any(Problem::is_error), "{name}");
+                problems
+            }
+        };
+        assert!(!problems.is_empty(), "{name} has no problem at all");
+        let found = problem::render(&problems, "cloakroom.toml", &text, false);
+        for secret in ["hunter2", SECRET] {
+            assert!(!found.contains(secret), "{name} shows a secret:\n{found}");
+        }
+        if update {
+            std::fs::write(&recorded, &found).unwrap();
+        }
+        let expected = std::fs::read_to_string(&recorded).unwrap_or_default();
+        if found != expected {
+            wrong.push(format!("== {name}: expected\n{expected}== found\n{found}"));
+        }
+    }
+    let orphans: Vec<_> = stems("expected").difference(&files).cloned().collect();
+    assert_eq!(
+        orphans,
+        Vec::<String>::new(),
+        "recorded texts without a file"
+    );
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn defaults_are_those_of_the_reference() {
+    let loaded = compiled(BASE);
+    assert_eq!(loaded.server.listen, ["127.0.0.1:8080".parse().unwrap()]);
+    assert_eq!(loaded.server.header_bytes, 65_536);
+    assert_eq!(loaded.session.idle_timeout, Duration::from_secs(86_400));
+    assert_eq!(loaded.session.secrets, [Secret::new(SECRET)]);
+    assert_eq!(loaded.routes.len(), 1);
+    let route = &loaded.routes[0];
+    assert_eq!(
+        (route.label.as_str(), &route.host),
+        ("/", &HostPattern::Any)
+    );
+    assert_eq!(route.access, Access::Login { roles: vec![] });
+    assert_eq!(loaded.notes.len(), 1);
+    let identity: Vec<_> = loaded
+        .identity
+        .iter()
+        .map(|(n, p)| (n.as_str(), p.as_str()))
+        .collect();
+    assert_eq!(
+        identity,
+        [
+            ("x-user-id", "userId"),
+            ("x-user-email", "email"),
+            ("x-user-roles", "roles")
+        ]
+    );
+    assert_eq!(loaded.admin.listen, Some("127.0.0.1:9180".parse().unwrap()));
+}
+
+#[test]
+fn the_touch_interval_is_capped() {
+    let loaded = compiled(&BASE.replace("[[login", "idle_timeout = \"60s\"\n[[login"));
+    assert_eq!(loaded.session.touch_interval, Duration::from_secs(6));
+}
+
+#[test]
+fn routes_take_the_general_limit_unless_they_have_their_own() {
+    let loaded = compiled(&format!(
+        "{BASE}[server.limits]\nbody_bytes = \"1KiB\"\n\
+         [[routes]]\n[[routes]]\nhost = \"*.Example.com\"\npath = \"/a\"\nmethods = [\"GET\", \"POST\"]\nbody_bytes = \"none\"\n\
+         [[routes]]\npath = \"/b\"\nexact = true\naccess = \"deny\"\n"
+    ));
+    let limits: Vec<_> = loaded.routes.iter().map(|route| route.body_bytes).collect();
+    assert_eq!(limits, [Some(1024), None, Some(1024)]);
+    let labels: Vec<_> = loaded
+        .routes
+        .iter()
+        .map(|route| route.label.as_str())
+        .collect();
+    assert_eq!(labels, ["/", "GET,POST *.example.com/a", "/b (exact)"]);
+}
+
+#[test]
+fn the_environment_counts_before_the_file() {
+    let loaded = load_text(
+        BASE,
+        &with(&[
+            (
+                "CLOAKROOM__SERVER__LISTEN",
+                "[\"127.0.0.1:0\", \"[::1]:0\"]",
+            ),
+            ("CLOAKROOM__SESSION__IDLE_TIMEOUT", "8h"),
+            ("CLOAKROOM__SESSION__SECRETS", "[{ env = \"OTHER\" }]"),
+            ("OTHER", "bhTn3dVh2zlk0Wq8VXb4mJgk5uYc1rTn"),
+            ("CLOAKROOM__UPSTREAMS__APP__URLS", "[\"http://app:81\"]"),
+            ("CLOAKROOM__LOGIN__TITLE", "1984"),
+            ("CLOAKROOM__LOG__ACCESS", "false"),
+            ("CLOAKROOM__STORE__URL", "memory:"),
+            (
+                "CLOAKROOM__ROUTES",
+                "[{ path = \"/x\", access = \"public\" }]",
+            ),
+            ("CLOAKROOM__IDENTITY__HEADERS", "{ \"X-Who\" = \"userId\" }"),
+            ("CLOAKROOM_UNRELATED", "x"),
+        ]),
+    );
+    let (loaded, warnings) = loaded.unwrap_or_else(|problems| {
+        panic!("{}", problem::render(&problems, "test.toml", BASE, false))
+    });
+    assert_eq!(warnings, []);
+    assert_eq!(loaded.server.listen.len(), 2);
+    assert_eq!(loaded.session.idle_timeout, Duration::from_secs(8 * 3600));
+    assert_ne!(loaded.session.secrets, [Secret::new(SECRET)]);
+    assert_eq!(loaded.upstreams[0].address.authority(), "app:81");
+    assert_eq!(loaded.login.title, "1984");
+    assert!(!loaded.log.access);
+    assert!(matches!(loaded.store.location, StoreLocation::Memory));
+    assert_eq!(loaded.routes[0].label, "/x");
+    assert_eq!(loaded.identity.len(), 1);
+}
+
+#[test]
+fn problems_of_the_environment_name_the_variable() {
+    for (name, value, help) in [
+        (
+            "CLOAKROOM__SERVER__LISTN",
+            "x",
+            "did you mean `CLOAKROOM__SERVER__LISTEN`?",
+        ),
+        (
+            "CLOAKROOM__UPSTREAMS__APP__URL",
+            "x",
+            "did you mean `CLOAKROOM__UPSTREAMS__APP__URLS`?",
+        ),
+        (
+            "CLOAKROOM__SERVER__LISTEN",
+            "0.0.0.0:80",
+            "'[\"0.0.0.0:80\"]'",
+        ),
+        (
+            "CLOAKROOM__SERVER__WORKERS",
+            "many",
+            "an integer from 0 to 1024",
+        ),
+        ("CLOAKROOM__SERVER__LISTEN", "[\"", "a list is written"),
+        ("CLOAKROOM__SESSION__IDLE_TIMEOUT", "30", "\"30s\""),
+        ("CLOAKROOM__ROUTES__0__PATH", "/", "replaced as a whole"),
+        (
+            "CLOAKROOM__IDENTITY__HEADERS__X",
+            "a",
+            "replaced as a whole",
+        ),
+        (
+            "CLOAKROOM__SESSION__SECRETS",
+            "hunter2-and-more",
+            "as a TOML list",
+        ),
+        (
+            "CLOAKROOM__SESSION__SECRETS",
+            "[\"hunter2-and-more\"]",
+            "openssl rand",
+        ),
+        (
+            "CLOAKROOM__STORE__URL",
+            "redis://u:hunter2@[",
+            "write redis://",
+        ),
+        ("CLOAKROOM__", "", "CLOAKROOM__SECTION__KEY"),
+    ] {
+        let problems = load_text(BASE, &with(&[(name, value)])).unwrap_err();
+        let text = problem::render(&problems, "cloakroom.toml", BASE, false);
+        assert!(text.starts_with(&format!("{name}: error: ")), "{text}");
+        assert!(text.contains(help), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+        assert_eq!(problems.len(), 1, "{text}");
+    }
+}
+
+#[test]
+fn the_command_line_counts_before_everything() {
+    let environment = with(&[("CLOAKROOM__SERVER__LISTEN", "[\"127.0.0.1:1\"]")]);
+    let overrides = Overrides {
+        listen: vec!["127.0.0.1:2".into()],
+        upstream: Some("http://other:4000".into()),
+        fallback_secret: None,
+    };
+    let source = Source::inline("x", BASE);
+    let (loaded, _) = load(&source, &environment, &overrides).unwrap();
+    assert_eq!(loaded.server.listen, ["127.0.0.1:2".parse().unwrap()]);
+    assert_eq!(loaded.upstreams[0].name, "app");
+    assert_eq!(loaded.upstreams[0].address.authority(), "other:4000");
+
+    let two =
+        format!("{BASE}[upstreams.two]\nurls = [\"http://b\"]\n[[routes]]\nupstream = \"two\"\n");
+    let problems = load(&Source::inline("x", &two), &environment, &overrides).unwrap_err();
+    assert_eq!(problems[0].place, Place::Option("--upstream"));
+}
+
+#[test]
+fn an_upstream_and_a_kept_secret_are_enough() {
+    let overrides = Overrides {
+        listen: Vec::new(),
+        upstream: Some("http://127.0.0.1:3000".into()),
+        fallback_secret: Some(Secret::new(SECRET)),
+    };
+    let source = Source::inline("command line", "");
+    let (loaded, warnings) = load(&source, &Environment::default(), &overrides).unwrap();
+    assert_eq!(loaded.upstreams[0].name, "app");
+    assert_eq!(loaded.session.secrets, [Secret::new(SECRET)]);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+
+    let problems = load(
+        &source,
+        &Environment::default(),
+        &Overrides {
+            upstream: Some("localhost:3000".into()),
+            ..overrides
+        },
+    )
+    .unwrap_err();
+    assert!(
+        source
+            .render(&problems, false)
+            .starts_with("--upstream: error: ")
+    );
+}
+
+#[test]
+fn secrets_come_from_files_without_their_newline() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cloakroom.toml");
+    std::fs::write(
+        &path,
+        BASE.replace("env = \"CLOAKROOM_SECRET\"", "file = \"key\"")
+            .replace("Cargo", "cloakroom"),
+    )
+    .unwrap();
+    let source = Source::read(&path).unwrap();
+    let load = || load(&source, &Environment::default(), &Overrides::default());
+
+    assert!(
+        load().unwrap_err()[0]
+            .what
+            .contains("there is no such file")
+    );
+    std::fs::write(folder.path().join("key"), "\n").unwrap();
+    assert!(load().unwrap_err()[0].what.contains("is empty"));
+    std::fs::write(folder.path().join("key"), format!("{SECRET}\n")).unwrap();
+    let (loaded, warnings) = load().unwrap();
+    assert_eq!(loaded.session.secrets[0].len(), SHORTEST_SECRET);
+    assert_eq!(warnings, []);
+    assert!(
+        matches!(loaded.store.location, StoreLocation::File(place) if place.starts_with(folder.path()))
+    );
+}
+
+#[test]
+fn a_secret_in_a_file_for_all_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cloakroom.toml");
+    let text = BASE
+        .replace("{ env = \"CLOAKROOM_SECRET\" }", &format!("\"{SECRET}\""))
+        .replace("Cargo", "cloakroom");
+    std::fs::write(&path, text).unwrap();
+    for (mode, count) in [(0o644, 1), (0o600, 0)] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let source = Source::read(&path).unwrap();
+        let (_, warnings) = load(&source, &Environment::default(), &Overrides::default()).unwrap();
+        assert_eq!(warnings.len(), count, "{}", source.render(&warnings, false));
+        assert!(!source.render(&warnings, false).contains(SECRET));
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_said_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(
+        Source::read(folder.path())
+            .unwrap_err()
+            .what
+            .contains("folder")
+    );
+    let path = folder.path().join("x");
+    std::fs::write(&path, b"a = 1\n\xff").unwrap();
+    assert!(
+        Source::read(&path)
+            .unwrap_err()
+            .what
+            .contains("line 2 is not UTF-8")
+    );
+}
+
+#[test]
+fn the_summary_is_plain_and_holds_no_secret() {
+    let text = std::fs::read_to_string(repository("config/sidecar-redis.toml")).unwrap();
+    let summary = compiled(&text).summary().join("\n");
+    assert!(
+        !summary.contains("hunter2") && !summary.contains(SECRET),
+        "{summary}"
+    );
+    for part in [
+        "listening on http://0.0.0.0:8080",
+        "route /admin: for signed-in users with the role admin, forwarded to app at http://127.0.0.1:3000",
+        "route /internal: closed to everybody",
+        "sessions are kept in redis://redis:6379/2",
+        "sessions end after 8h without use, and 3d after login",
+        "app has 2s to accept a connection and 1m to answer",
+        "admin on http://0.0.0.0:9180",
+    ] {
+        assert!(summary.contains(part), "{part} is not in:\n{summary}");
+    }
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let text = std::fs::read_to_string(repository("config/sidecar-redis.toml")).unwrap();
+    let shown = format!("{:?} {:?}", compiled(&text), environment());
+    assert!(!shown.contains("hunter2") && !shown.contains(SECRET));
+}
+
+fn never_panics(text: &str) {
+    let result = load_text(text, &environment());
+    let problems = match result {
+        Ok((_, warnings)) => warnings,
+        Err(problems) => problems,
+    };
+    problem::render(&problems, "cloakroom.toml", text, false);
+    problem::render(&problems, "cloakroom.toml", text, true);
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_text_does_not_panic(text in "(\\PC|\n|\r|\t){0,200}") {
+        never_panics(&text);
+    }
+
+    #[test]
+    fn toml_like_text_does_not_panic(text in "([a-z]{1,8}|\\[|\\]|\\{|\\}|=|\\.|,|\"|'|\"\"\"|#|\n| |[0-9]|routes|server|session|secrets|upstreams|\\[\\[routes\\]\\]|é){0,60}") {
+        never_panics(&text);
+    }
+
+    #[test]
+    fn mutated_examples_do_not_panic(
+        which in 0usize..4,
+        at in any::<prop::sample::Index>(),
+        length in 0usize..40,
+        with in "(\\PC|\n){0,12}",
+    ) {
+        let (_, text) = examples().swap_remove(which);
+        let mut chars: Vec<char> = text.chars().collect();
+        let start = at.index(chars.len());
+        let end = (start + length).min(chars.len());
+        chars.splice(start..end, with.chars());
+        never_panics(&chars.into_iter().collect::<String>());
+    }
+
+    #[test]
+    fn mutated_files_do_not_show_their_secret(
+        which in 0usize..4,
+        at in any::<prop::sample::Index>(),
+        length in 0usize..40,
+        with in "([a-z]|\\PC|\n|\"|\\[|=){0,12}",
+    ) {
+        let (_, text) = examples().swap_remove(which);
+        let text = text.replace("{ env = \"CLOAKROOM_SECRET\" }", &format!("\"{SECRET}\""));
+        let mut chars: Vec<char> = text.chars().collect();
+        let start = at.index(chars.len());
+        let end = (start + length).min(chars.len());
+        chars.splice(start..end, with.chars());
+        let text: String = chars.into_iter().collect();
+        if let Err(problems) = load_text(&text, &Environment::default()) {
+            let shown = problem::render(&problems, "cloakroom.toml", &text, false);
+            prop_assert!(!shown.contains(SECRET), "{shown}");
+        }
+    }
+
+    #[test]
+    fn arbitrary_variables_do_not_panic(name in "(SERVER|UPSTREAMS|ROUTES|LISTEN|APP|__|_|[A-Za-z]|\\PC){0,6}", value in "\\PC{0,20}") {
+        let environment = with(&[(&format!("CLOAKROOM__{name}"), &value)]);
+        let _ = load_text(BASE, &environment);
+    }
+}
