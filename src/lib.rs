@@ -1,5 +1,6 @@
 //! Cloakroom, a standalone authenticating reverse proxy.
 
+pub mod admin;
 pub mod base;
 pub mod config;
 pub mod login;
