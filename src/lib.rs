@@ -1,7 +1,9 @@
 //! Cloakroom, a standalone authenticating reverse proxy.
 
 pub mod admin;
+pub mod app;
 pub mod base;
+pub mod cli;
 pub mod config;
 pub mod login;
 pub mod policy;

@@ -1,0 +1,94 @@
+//! The compiled configuration becomes what requests are served with.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::base::clock::Clock;
+use crate::base::metrics::Metrics;
+use crate::config::Compiled;
+use crate::login::page::Pages;
+use crate::login::password::Logins;
+use crate::policy::Table;
+use crate::proxy::access_log::AccessLog;
+use crate::proxy::{State, Worker};
+use crate::session::SessionRules;
+use crate::session::Sessions;
+use crate::session::store::Opened;
+use crate::upstream::{UpstreamSettings, Upstreams};
+use crate::wire::cross_site::CrossSite;
+use crate::wire::reserved::IdentityHeaders;
+
+/// What all workers have in common.
+pub struct Parts {
+    /// The configuration in force.
+    pub state: Arc<ArcSwap<State>>,
+    /// Where the applications are.
+    pub upstreams: Vec<UpstreamSettings>,
+    /// The password checks.
+    pub logins: Logins,
+    /// Where access lines go.
+    pub access: AccessLog,
+}
+
+/// The immutable part.
+///
+/// # Errors
+///
+/// If a built-in page cannot be made.
+pub fn state(compiled: &Compiled, metrics: &Metrics) -> Result<Arc<ArcSwap<State>>, String> {
+    let login = &compiled.login;
+    let pages = Pages::new(&login.title, &login.redirect_hosts).map_err(|e| e.to_string())?;
+    let routes = Table::new(compiled.routes.clone());
+    let state = State {
+        trust: compiled.trust.clone(),
+        public_origin: compiled.public_origin.clone(),
+        sessions: SessionRules::new(
+            compiled.session.clone(),
+            compiled.store.prefix.clone(),
+            compiled.cookie.clone(),
+        ),
+        route_metrics: routes
+            .routes()
+            .iter()
+            .map(|r| metrics.route(&r.label))
+            .collect(),
+        own_metrics: metrics.route("-"),
+        routes,
+        identity: Arc::new(IdentityHeaders::new(compiled.identity.clone())),
+        cross_site: CrossSite {
+            origins: compiled.cross_site.origins.clone(),
+            allow_same_site: compiled.cross_site.allow_same_site,
+        },
+        cross_site_forwarded: compiled.cross_site.check,
+        endpoints: compiled.prefix.clone(),
+        login_page: login.page,
+        after_login: login.after_login.clone(),
+        after_logout: login.after_logout.clone(),
+        redirect_hosts: login.redirect_hosts.clone(),
+        pages,
+        body_idle_timeout: compiled.server.body_idle_timeout,
+    };
+    Ok(Arc::new(ArcSwap::from_pointee(state)))
+}
+
+/// A worker's live parts. Must be called in the worker's runtime.
+pub fn worker(
+    parts: &Parts,
+    opened: &Opened,
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+) -> Arc<Worker> {
+    Arc::new(Worker {
+        state: parts.state.clone(),
+        upstreams: Upstreams::new(&parts.upstreams),
+        sessions: Arc::new(Sessions::new(
+            opened.handle(),
+            clock.clone(),
+            metrics.clone(),
+        )),
+        logins: parts.logins.clone(),
+        metrics: metrics.clone(),
+        access: parts.access.clone(),
+    })
+}

@@ -1,0 +1,69 @@
+//! Logs: to standard output, through a queue that never holds up a request.
+
+use std::io::{self, IsTerminal};
+
+use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
+
+use crate::config::compiled::{LogFormat, LogLevel, LogSettings};
+use crate::proxy::access_log::{AccessLog, Format};
+
+/// The running log. What is still queued is written when it is dropped.
+pub struct Log {
+    sink: NonBlocking,
+    format: Format,
+    access: bool,
+    _guard: WorkerGuard,
+}
+
+/// Starts logging for the whole process. A second start keeps the first one's
+/// format.
+pub fn start(settings: &LogSettings) -> Log {
+    let (sink, guard) = tracing_appender::non_blocking(io::stdout());
+    let terminal = io::stdout().is_terminal();
+    let format = match settings.format {
+        LogFormat::Json => Format::Json,
+        LogFormat::Text => Format::Text,
+        LogFormat::Auto if terminal => Format::Text,
+        LogFormat::Auto => Format::Json,
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level(settings.level))
+        .with_writer(sink.clone())
+        .with_target(false)
+        .with_ansi(terminal && format == Format::Text);
+    // Only a second start in one process fails, and then the first one logs.
+    let _ = match format {
+        Format::Json => {
+            tracing::subscriber::set_global_default(subscriber.json().flatten_event(true).finish())
+        }
+        Format::Text => tracing::subscriber::set_global_default(subscriber.finish()),
+    };
+    Log {
+        sink,
+        format,
+        access: settings.access,
+        _guard: guard,
+    }
+}
+
+impl Log {
+    /// Where access lines go.
+    pub fn access(&self) -> AccessLog {
+        if self.access {
+            AccessLog::new(self.sink.clone(), self.format)
+        } else {
+            AccessLog::off()
+        }
+    }
+}
+
+fn level(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}

@@ -1,0 +1,154 @@
+//! Layer 8: a compiled configuration becomes a running proxy, and ends as one
+//! should.
+
+pub mod build;
+pub mod logging;
+pub mod signals;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::admin::health::Health;
+use crate::admin::{Admin, serve};
+use crate::base::clock::Clock;
+use crate::base::metrics::Metrics;
+use crate::config::{Compiled, Problem};
+use crate::login::password::Logins;
+use crate::server::runtime::{self, MakeWorker};
+use crate::session::Sessions;
+use crate::session::store;
+
+/// How much longer than `drain_timeout` the worker threads are waited for.
+const JOIN_MARGIN: Duration = Duration::from_secs(1);
+
+/// Runs until a signal ends it. `on_ready` is called with the real addresses
+/// once connections are accepted.
+///
+/// # Errors
+///
+/// What keeps it from starting, in a sentence with the fix.
+pub fn run(
+    mut compiled: Compiled,
+    warnings: &[Problem],
+    on_ready: impl FnOnce(&[SocketAddr]),
+) -> Result<(), String> {
+    let log = logging::start(&compiled.log);
+    let metrics = Arc::new(Metrics::new());
+    let clock = Clock::system();
+    let opened = Arc::new(store::open(&compiled.store, clock.clone()).map_err(|e| e.to_string())?);
+    let logins = Logins::start(&compiled.login).map_err(|e| e.to_string())?;
+    let state = build::state(&compiled, &metrics)?;
+
+    let bound = runtime::bind_all(&compiled.server)?;
+    compiled.server.listen.clone_from(&bound.addresses);
+    let admin_socket = bind_admin(&mut compiled)?;
+
+    let (drain, draining) = watch::channel(false);
+    let settings = Arc::new(compiled.server.clone());
+    let make_worker: Arc<MakeWorker> = {
+        let (opened, metrics, clock) = (opened.clone(), metrics.clone(), clock.clone());
+        let parts = build::Parts {
+            state: state.clone(),
+            upstreams: compiled.upstreams.clone(),
+            logins,
+            access: log.access(),
+        };
+        Arc::new(move || build::worker(&parts, &opened, &clock, &metrics))
+    };
+    let background = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no runtime: {error}"))?;
+    // Before "ready", so that a signal that comes right after it is obeyed.
+    let mut signals = background.block_on(async { signals::Signals::listen() })?;
+    let workers = runtime::start(bound, &settings, &metrics, &make_worker, &draining)
+        .map_err(|error| format!("cannot start the worker threads: {error}"))?;
+
+    let serving = Arc::new(AtomicBool::new(true));
+    for warning in warnings {
+        match &warning.help {
+            Some(help) => tracing::warn!("{}: {help}", warning.what),
+            None => tracing::warn!("{}", warning.what),
+        }
+    }
+    for line in compiled.summary() {
+        tracing::info!("{line}");
+    }
+    tracing::info!("ready");
+    on_ready(&compiled.server.listen);
+
+    background.block_on(async {
+        if let Some(socket) = admin_socket {
+            let sessions = || Sessions::new(opened.handle(), clock.clone(), metrics.clone());
+            let wants = &compiled.admin;
+            let admin = Arc::new(Admin {
+                metrics: metrics.clone(),
+                health: Health {
+                    serving: serving.clone(),
+                    store: wants.ready_requires_store.then(|| Arc::new(sessions())),
+                    upstreams: if wants.ready_requires_upstream {
+                        compiled
+                            .upstreams
+                            .iter()
+                            .map(|u| u.address.clone())
+                            .collect()
+                    } else {
+                        Vec::new()
+                    },
+                },
+            });
+            tokio::spawn(async move {
+                if let Err(error) = serve(socket, admin).await {
+                    tracing::error!(%error, "the admin listener is lost");
+                }
+            });
+        }
+        signals.end().await;
+        serving.store(false, Ordering::Relaxed);
+        metrics.draining.set(1);
+        tracing::info!(
+            "stopping: not ready any more, still serving for {:?}",
+            settings.drain_delay
+        );
+        tokio::select! {
+            () = tokio::time::sleep(settings.drain_delay) => {}
+            () = signals.end() => tracing::warn!("a second signal: not waiting for drain_delay"),
+        }
+        let _ = drain.send(true);
+        tracing::info!(
+            "draining: finishing what is in flight, for {:?} at most",
+            settings.drain_timeout
+        );
+        tokio::select! {
+            () = join(workers, settings.drain_timeout + JOIN_MARGIN) => {}
+            () = signals.end() => tracing::warn!("another signal: cutting what is in flight"),
+        }
+        tracing::info!("stopped");
+    });
+    drop(log);
+    Ok(())
+}
+
+fn bind_admin(compiled: &mut Compiled) -> Result<Option<TcpListener>, String> {
+    let Some(address) = compiled.admin.listen else {
+        return Ok(None);
+    };
+    let socket = crate::server::listener::bind(address, 1)?
+        .pop()
+        .ok_or_else(|| format!("cannot listen on {address}"))?;
+    compiled.admin.listen = socket.local_addr().ok();
+    Ok(Some(socket))
+}
+
+/// Waits for the worker threads without blocking the signals.
+async fn join(workers: Vec<JoinHandle<()>>, patience: Duration) {
+    let end = Instant::now() + patience;
+    while Instant::now() < end && !workers.iter().all(JoinHandle::is_finished) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
