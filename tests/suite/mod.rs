@@ -1,0 +1,7 @@
+//! The tests.
+
+mod examples;
+mod express;
+mod harness;
+mod layers;
+mod refusals;
