@@ -1,0 +1,36 @@
+# A static binary and nothing else: no shell, no package manager, no root.
+#
+#   docker build -t cloakroom .
+#   docker run -p 8080:8080 -v ./cloakroom.toml:/etc/cloakroom/cloakroom.toml:ro \
+#     -v cloakroom-data:/data -e CLOAKROOM_SECRET cloakroom
+
+FROM rust:1.95-alpine AS build
+# aws-lc-sys compiles C and assembly; its bindings for musl come with it.
+RUN apk add --no-cache gcc linux-headers make musl-dev
+WORKDIR /source
+COPY . .
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/source/target \
+    cargo build --release --locked --bin cloakroom \
+    && install -D target/release/cloakroom /image/cloakroom \
+    && install -d -m 0700 /image/data
+
+FROM scratch
+COPY --from=build --chown=0:0 /image/cloakroom /cloakroom
+COPY --from=build --chown=65532:65532 /image/data /data
+
+# In a container the outside decides which ports are reachable. The admin
+# listener answers probes and metrics: publish it to nobody else.
+ENV CLOAKROOM__SERVER__LISTEN="[\"0.0.0.0:8080\"]" \
+    CLOAKROOM__ADMIN__LISTEN="\"0.0.0.0:9180\""
+
+USER 65532:65532
+# The embedded store lies in the current folder unless told otherwise.
+WORKDIR /data
+VOLUME /data
+EXPOSE 8080 9180
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
+    CMD ["/cloakroom", "healthcheck"]
+ENTRYPOINT ["/cloakroom"]
+CMD ["run"]
