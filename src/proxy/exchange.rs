@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{EXPECT, SET_COOKIE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 
 use super::answer::Answer;
@@ -102,7 +102,7 @@ pub async fn exchange(
             (respond::refusal(&state, failure.refusal, form, &id), None)
         }
     };
-    record.status = response.status();
+    record.status = Some(response.status());
     response.map(|body| Answer::new(body, lease, record))
 }
 
@@ -273,6 +273,9 @@ impl Exchange<'_> {
             .limit(route.body_bytes)
             .idle(self.state.body_idle_timeout)
             .trailers(Trailers::PassExcept(self.state.identity.clone()));
+        if self.head.version == Version::HTTP_2 {
+            body = body.explicit_end();
+        }
         if body.is_declared_too_large() {
             return Err(Refusal::BodyTooLarge);
         }

@@ -13,6 +13,10 @@ use crate::base::refusal::Refusal;
 use crate::session::Session;
 use crate::wire::body::BodyWatch;
 
+/// What is recorded for a client that left before there was a response, as
+/// nginx does.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
 /// The notes about one request. Whoever drops them ends the request.
 pub struct Record {
     worker: Arc<Worker>,
@@ -36,8 +40,8 @@ pub struct Record {
     pub session: Option<Arc<str>>,
     /// Why it was refused.
     pub reason: Option<Refusal>,
-    /// The status of the response.
-    pub status: StatusCode,
+    /// The status of the response; `None` until there is one.
+    pub status: Option<StatusCode>,
     /// Counts the request's body.
     pub request_body: Option<BodyWatch>,
     /// Bytes of the response's body that were sent.
@@ -71,7 +75,7 @@ impl Record {
             user: None,
             session: None,
             reason: None,
-            status: StatusCode::INTERNAL_SERVER_ERROR,
+            status: None,
             request_body: None,
             bytes_out: 0,
             upstream: None,
@@ -83,6 +87,11 @@ impl Record {
     pub fn belongs_to(&mut self, session: &Session) {
         self.user = Some(session.user.clone());
         self.session = Some(session.handle.clone());
+    }
+
+    fn status_code(&self) -> u16 {
+        self.status
+            .map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16())
     }
 
     fn count(&self, took: Duration) {
@@ -97,7 +106,7 @@ impl Record {
         self.route
             .and_then(|route| self.state.route_metrics.get(route))
             .unwrap_or(&self.state.own_metrics)
-            .responded(self.status.as_u16());
+            .responded(self.status_code());
     }
 
     fn write(&self, took: Duration) {
@@ -111,7 +120,7 @@ impl Record {
             host: self.host.as_deref(),
             path: &self.path,
             protocol: protocol(self.version),
-            status: self.status.as_u16(),
+            status: self.status_code(),
             route: route.map(|route| route.label.as_str()),
             user: self.user.as_deref(),
             session: self.session.as_deref(),

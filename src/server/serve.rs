@@ -39,9 +39,13 @@ pub async fn serve(
     // costs time, not correctness.
     let _ = stream.set_nodelay(true);
     let deadlines = Deadlines::new(&settings);
-    let accepted = Stream::accept(stream, deadlines.clone(), settings.http2);
-    let Ok(Ok((stream, protocol))) = tokio::time::timeout(settings.header_timeout, accepted).await
-    else {
+    let accepted = tokio::select! {
+        accepted = Stream::accept(stream, deadlines.clone(), settings.http2) => accepted,
+        () = tokio::time::sleep(settings.header_timeout) => return,
+        // Nothing has been asked, so nothing is owed.
+        _ = drain.wait_for(|draining| *draining) => return,
+    };
+    let Ok((stream, protocol)) = accepted else {
         return;
     };
     let watchdog = Watchdog::new(deadlines.clone());

@@ -86,8 +86,13 @@ impl Outbound<'_> {
 
     fn host(&self, upstream: &UpstreamSettings) -> Result<HeaderValue, Failure> {
         let value = match &upstream.host {
-            HostHeader::Preserve => return Ok(self.target.authority_value().clone()),
-            HostHeader::Upstream => HeaderValue::from_str(&upstream.address.authority()),
+            // HTTP/1.0 may come without one.
+            HostHeader::Preserve if !self.target.authority().is_empty() => {
+                return Ok(self.target.authority_value().clone());
+            }
+            HostHeader::Preserve | HostHeader::Upstream => {
+                HeaderValue::from_str(&upstream.address.authority())
+            }
             HostHeader::Literal(host) => HeaderValue::from_str(host),
         };
         value.map_err(|_| Failure::from(Refusal::BadHost))
