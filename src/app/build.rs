@@ -60,6 +60,7 @@ pub fn state(compiled: &Compiled, metrics: &Metrics) -> Result<Arc<ArcSwap<State
             origins: compiled.cross_site.origins.clone(),
             allow_same_site: compiled.cross_site.allow_same_site,
         },
+        cors: compiled.cors.clone(),
         cross_site_forwarded: compiled.cross_site.check,
         endpoints: compiled.prefix.clone(),
         login_page: login.page,

@@ -13,6 +13,7 @@ use crate::session::settings::{SessionSettings, StoreSettings};
 use crate::upstream::settings::UpstreamSettings;
 use crate::wire::client::{Origin, Trust};
 use crate::wire::cookie::CookieSpec;
+use crate::wire::cors::Cors;
 
 /// Everything that the file says.
 #[derive(Clone, Debug)]
@@ -45,8 +46,10 @@ pub struct Compiled {
     pub login: LoginSettings,
     /// `[identity.headers]`; no two names fold to the same.
     pub identity: Vec<(HeaderName, String)>,
-    /// `[csrf]` and `[cors]`.
+    /// `[csrf]`.
     pub cross_site: CrossSiteSettings,
+    /// `[cors]`.
+    pub cors: Cors,
     /// `[admin]`.
     pub admin: AdminSettings,
     /// `[log]`.
@@ -56,14 +59,14 @@ pub struct Compiled {
     pub notes: Vec<String>,
 }
 
-/// `[csrf]` and `[cors]`.
+/// `[csrf]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CrossSiteSettings {
     /// Whether requests of other sites are checked for.
     pub check: bool,
     /// Whether requests of other hosts of the same site pass.
     pub allow_same_site: bool,
-    /// Origins that pass. Empty in this version.
+    /// Origins that pass: those of `cors.origins`, `*` not among them.
     pub origins: Vec<Origin>,
 }
 

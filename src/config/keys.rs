@@ -29,6 +29,8 @@ pub enum Kind {
     Network,
     /// `"https://app.example.com"`.
     Origin,
+    /// The same, or `*`.
+    OriginOrAny,
     /// `"http://host:port"`, also `https`, `h2c`, `unix:`.
     Upstream,
     /// `"preserve"`, `"upstream"` or a literal host.
@@ -304,13 +306,13 @@ pub const KEYS: &[Key] = &[
     key("identity.assertion.audience", Kind::Text, "", "Its `aud` claim.").no_default().later(),
     key("identity.assertion.ttl", Kind::Duration(1000), r#""60s""#, "How long it is valid.").later(),
 
-    key("cors.origins", Kind::List(&Kind::Origin), "[]", "Exact origins whose pages may make requests.").later(),
-    key("cors.credentials", Kind::Boolean, "true", "Whether they may send the cookie.").later(),
-    key("cors.methods", Kind::List(&Kind::Method), r#"["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]"#, "The methods they may use.").later(),
-    key("cors.headers", Kind::List(&Kind::Header), r#"["content-type", "authorization", "x-requested-with"]"#, "The request headers they may send.").later(),
-    key("cors.expose", Kind::List(&Kind::Header), "[]", "The response headers they may read.").later(),
-    key("cors.max_age", Kind::Duration(0), r#""10m""#, "How long a browser may remember the answer to a preflight.").later(),
-    key("cors.preflight", Kind::Word(&["answer", "forward"]), r#""answer""#, "Whether preflights are answered, or forwarded to an application that does its own CORS.").later(),
+    key("cors.origins", Kind::List(&Kind::OriginOrAny), "[]", "Exact origins whose pages may make requests; `\"*\"` for any, without credentials."),
+    key("cors.credentials", Kind::Boolean, "true", "Whether they may send the cookie."),
+    key("cors.methods", Kind::List(&Kind::Method), r#"["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]"#, "The methods they may use."),
+    key("cors.headers", Kind::List(&Kind::Header), r#"["content-type", "authorization", "x-requested-with"]"#, "The request headers they may send."),
+    key("cors.expose", Kind::List(&Kind::Header), "[]", "The response headers they may read."),
+    key("cors.max_age", Kind::Duration(0), r#""10m""#, "How long a browser may remember the answer to a preflight."),
+    key("cors.preflight", Kind::Word(&["answer", "forward"]), r#""answer""#, "Whether preflights are answered, or forwarded to an application that does its own CORS."),
 
     key("csrf.mode", Kind::Word(&["origin", "off"]), r#""origin""#, "`\"origin\"` checks `Sec-Fetch-Site` and `Origin`; `\"off\"` is only for tests."),
     key("csrf.allow_same_site", Kind::Boolean, "false", "Whether requests from other hosts of the same site pass."),

@@ -117,6 +117,9 @@ fn of_kind(kind: &Kind) -> Map<String, Value> {
             json!({ "type": "string", "pattern": "^/" })
         }
         Kind::Method => json!({ "type": "string", "pattern": "^[A-Z0-9!#$%&'*+.^_`|~-]+$" }),
+        Kind::OriginOrAny => {
+            json!({ "type": "string", "pattern": "^([Hh][Tt][Tt][Pp][Ss]?://.*|\\*)$" })
+        }
         Kind::Origin => json!({ "type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://" }),
         Kind::Secret | Kind::Store => json!({ "oneOf": secret() }),
         Kind::List(item) => json!({ "type": "array", "items": of_kind(item) }),

@@ -53,6 +53,8 @@ pub enum Setting {
     Network(Network),
     /// Scheme and host, and whether the scheme is https.
     Origin(PublicUrl),
+    /// An origin, or any.
+    CorsOrigin(CorsOrigin),
     /// An upstream's address.
     Upstream(UpstreamAddress),
     /// What an upstream gets as `Host`.
@@ -97,6 +99,15 @@ pub struct PublicUrl {
     pub host: String,
     /// The whole, as it was written.
     pub text: String,
+}
+
+/// An item of `cors.origins`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CorsOrigin {
+    /// `*`.
+    Any,
+    /// This one.
+    One(PublicUrl),
 }
 
 /// `store.url`.
@@ -149,6 +160,7 @@ from_setting! {
     Duration = Duration;
     Network = Network;
     PublicUrl = Origin;
+    CorsOrigin = CorsOrigin;
     UpstreamAddress = Upstream;
     HostHeader = HostHeader;
     HostPattern = Host;

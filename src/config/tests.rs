@@ -201,7 +201,6 @@ fn what_is_not_available_is_refused() {
         ("endpoints.debug", "[\"loopback\"]"),
         ("login.templates", "\"templates\""),
         ("login.throttle.attempts", "6"),
-        ("cors.origins", "[\"https://a.example\"]"),
         ("telemetry.otlp", "\"http://127.0.0.1:4318\""),
         ("identity.assertion.ttl", "\"60s\""),
         ("server.tls.min_version", "\"1.2\""),

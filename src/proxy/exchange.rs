@@ -63,6 +63,7 @@ pub async fn exchange(
     let id = request_id(conn, &state, &head.headers);
     let mut record = Box::new(Record::begin(worker, &state, &head, id.clone()));
     let form = Form::of(&head.headers);
+    let grant = state.cors.grant(&head.headers);
     let read = read_head(conn, &state, &head, &mut record);
     let (result, mut record) = match read {
         Err(refusal) => (Err((refusal.into(), form)), record),
@@ -82,7 +83,7 @@ pub async fn exchange(
             (result, exchange.record)
         }
     };
-    let (response, lease) = match result {
+    let (mut response, lease) = match result {
         Ok(Outcome::Own(response)) => (response, None),
         Ok(Outcome::Forwarded(answer)) => {
             record.upstream = Some(answer.took);
@@ -102,6 +103,13 @@ pub async fn exchange(
             (respond::refusal(&state, failure.refusal, form, &id), None)
         }
     };
+    // An application that answers preflights does the rest of CORS as well.
+    if let Some(grant) = grant.filter(|_| lease.is_none() || !state.cors.forward) {
+        if lease.is_some() {
+            state.cors.strip(response.headers_mut());
+        }
+        state.cors.write(&grant, response.headers_mut());
+    }
     record.status = Some(response.status());
     response.map(|body| Answer::new(body, lease, record))
 }
@@ -129,6 +137,9 @@ fn read_head(
 
 impl Exchange<'_> {
     async fn serve(&mut self, body: Incoming, form: Form) -> Result<Outcome, (Failure, Form)> {
+        if let Some(response) = self.preflight() {
+            return Ok(Outcome::Own(response));
+        }
         if let Some(endpoint) = Endpoint::find(self.state, self.target.path()) {
             return endpoints::serve(endpoint, self, body)
                 .await
@@ -174,6 +185,20 @@ impl Exchange<'_> {
             }
             Decision::Refuse(refusal) => Err(refusal.into()),
         }
+    }
+
+    /// The answer to a preflight: before any route or session, since browsers
+    /// send no cookie with it.
+    fn preflight(&self) -> Option<Response<Body>> {
+        let (cors, headers) = (&self.state.cors, &self.head.headers);
+        if !cors.answers(&self.head.method, headers) {
+            return None;
+        }
+        let mut response = respond::no_content();
+        if let Some(grant) = cors.grant(headers) {
+            cors.write_preflight(&grant, response.headers_mut());
+        }
+        Some(response)
     }
 
     /// Finds the request's session, and notes whose it is.

@@ -15,6 +15,7 @@ use crate::session::SessionRules;
 use crate::session::Sessions;
 use crate::upstream::Upstreams;
 use crate::wire::client::{Origin, Trust};
+use crate::wire::cors::Cors;
 use crate::wire::cross_site::CrossSite;
 use crate::wire::reserved::IdentityHeaders;
 
@@ -37,6 +38,8 @@ pub struct State {
     pub identity: Arc<IdentityHeaders>,
     /// The check of requests from other sites.
     pub cross_site: CrossSite,
+    /// Which other origins' pages may read answers.
+    pub cors: Cors,
     /// Whether forwarded requests are checked too; our own endpoints always
     /// are.
     pub cross_site_forwarded: bool,

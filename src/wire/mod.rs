@@ -3,6 +3,7 @@
 pub mod body;
 pub mod client;
 pub mod cookie;
+pub mod cors;
 pub mod cross_site;
 pub mod hop;
 pub mod negotiate;

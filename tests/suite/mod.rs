@@ -1,5 +1,6 @@
 //! The tests.
 
+mod cors;
 mod examples;
 mod express;
 mod harness;

@@ -1,6 +1,7 @@
 //! From settings to what requests need: defaults filled in, references
 //! resolved, and everything that must fit together checked.
 
+mod cors;
 mod edge;
 mod login;
 mod routes;
@@ -14,6 +15,7 @@ use super::problem::{Place, Problem};
 use super::settings::{Defect, PublicUrl, Settings};
 use super::tree::{Entry, Value};
 use crate::base::secret::Secret;
+use crate::wire::cors::Cors;
 
 /// What the compiler is told beside the settings.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +66,8 @@ fn assemble(
     let prefix: String = settings.section("endpoints", "endpoints").get("prefix")?;
     let login = login::compile(settings, &routes, problems)?;
     let identity = login::identity(settings, problems)?;
-    let cross_site = cross_site(settings, problems)?;
+    let cors = cors::compile(settings, &cookie, public.as_ref(), problems)?;
+    let cross_site = cross_site(settings, &cors, problems)?;
     routes::warn_of_shadows(settings, &routes, &prefix, problems);
     session::warn_of_unseen_cookie(settings, &cookie, &prefix, problems);
 
@@ -83,6 +86,7 @@ fn assemble(
         login,
         identity,
         cross_site,
+        cors,
         admin,
         log: log(settings)?,
         notes,
@@ -91,6 +95,7 @@ fn assemble(
 
 fn cross_site(
     settings: &Settings,
+    cors: &Cors,
     problems: &mut Vec<Problem>,
 ) -> Result<CrossSiteSettings, Defect> {
     let csrf = settings.section("csrf", "csrf");
@@ -108,7 +113,7 @@ fn cross_site(
     Ok(CrossSiteSettings {
         check,
         allow_same_site: csrf.get("allow_same_site")?,
-        origins: Vec::new(),
+        origins: cors.origins.clone(),
     })
 }
 

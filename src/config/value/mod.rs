@@ -11,7 +11,7 @@ use super::environment::Environment;
 use super::keys::Kind;
 use super::mask::mask_user_info;
 use super::problem::{Place, Problem};
-use super::settings::{At, Setting};
+use super::settings::{At, CorsOrigin, Setting};
 use super::suggest;
 use super::tree::{Node, Value};
 
@@ -188,6 +188,8 @@ fn read_text(kind: &Kind, text: &str, context: &Context<'_>) -> Result<Setting, 
         Kind::ListenOrOff => net::listen(text).map(|address| Setting::Socket(Some(address))),
         Kind::Network => net::network(text).map(Setting::Network),
         Kind::Origin => net::origin(text).map(Setting::Origin),
+        Kind::OriginOrAny if text == "*" => Ok(Setting::CorsOrigin(CorsOrigin::Any)),
+        Kind::OriginOrAny => net::origin(text).map(|url| Setting::CorsOrigin(CorsOrigin::One(url))),
         Kind::Upstream => net::upstream(text).map(Setting::Upstream),
         Kind::UpstreamHost => net::upstream_host(text).map(Setting::HostHeader),
         Kind::HostPattern => http::host_pattern(text).map(Setting::Host),
@@ -257,7 +259,7 @@ pub fn expected(kind: &Kind) -> String {
         Kind::Network => {
             "a network such as \"10.0.0.0/8\", or \"loopback\", \"private\" or \"unix\"".into()
         }
-        Kind::Origin => "an origin such as \"https://app.example.com\"".into(),
+        Kind::Origin | Kind::OriginOrAny => "an origin such as \"https://app.example.com\"".into(),
         Kind::Upstream => "a URL such as \"http://127.0.0.1:3000\"".into(),
         Kind::UpstreamHost => "\"preserve\", \"upstream\" or a host".into(),
         Kind::HostPattern => "a host such as \"app.example.com\" or \"*.example.com\"".into(),
