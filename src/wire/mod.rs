@@ -11,3 +11,4 @@ pub mod proxy_status;
 pub mod reserved;
 pub mod signature;
 pub mod target;
+pub mod upgrade;
