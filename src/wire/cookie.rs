@@ -86,6 +86,18 @@ impl CookieSpec {
         }
     }
 
+    /// Whether browsers drop the cookie unless it carries `Secure`: for the
+    /// promise in its name, which they read in any case (RFC 6265bis section
+    /// 4.1.3), or for another attribute.
+    pub fn needs_secure(&self) -> bool {
+        let name = self.name.to_ascii_lowercase();
+        self.secure == Secure::Always
+            || self.same_site == SameSite::None
+            || self.partitioned
+            || name.starts_with("__secure-")
+            || name.starts_with("__host-")
+    }
+
     /// Every value that the request carries under our name, in order, over all
     /// `Cookie` lines, as raw bytes: blanks around them are gone, quotes and
     /// escapes are not ([`decode`] does that). Allocates nothing.

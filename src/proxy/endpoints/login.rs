@@ -19,7 +19,7 @@ use crate::session::Lookup;
 use crate::session::sessions::{Created, Origin};
 use crate::wire::body::{Body, collect_limited};
 use crate::wire::client::Scheme;
-use crate::wire::cookie::{self, SameSite, Secure};
+use crate::wire::cookie;
 
 /// The largest login request. Passwords are long at most, not large.
 const BODY_BYTES: u64 = 64 * 1024;
@@ -290,13 +290,7 @@ fn show_page(
 /// Whether the browser would take the cookie that a login sets: not if it needs
 /// `Secure` and the connection is not secure as the browser sees it.
 fn cookie_would_be_kept(exchange: &Exchange<'_>) -> bool {
-    let cookie = &exchange.state.sessions.cookie;
-    let needs_secure = cookie.secure == Secure::Always
-        || cookie.same_site == SameSite::None
-        || cookie.partitioned
-        || cookie.name.starts_with("__Secure-")
-        || cookie.name.starts_with("__Host-");
-    !needs_secure || exchange.is_secure()
+    !exchange.state.sessions.cookie.needs_secure() || exchange.is_secure()
 }
 
 /// What to look at when the cookie does not stick, as (setting, finding).

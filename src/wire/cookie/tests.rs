@@ -331,3 +331,26 @@ proptest! {
         prop_assert!(std::str::from_utf8(&decoded).is_ok());
     }
 }
+
+#[test]
+fn the_prefix_of_a_name_needs_secure_in_any_case() {
+    let named = |name: &str| CookieSpec {
+        name: name.to_owned(),
+        ..spec()
+    };
+    for name in ["__Host-sid", "__host-sid", "__Secure-sid", "__SECURE-sid"] {
+        assert!(named(name).needs_secure(), "{name}");
+    }
+    for name in ["sid", "__Hostsid", "x__Host-sid"] {
+        assert!(!named(name).needs_secure(), "{name}");
+    }
+    let other = |change: fn(&mut CookieSpec)| {
+        let mut spec = spec();
+        change(&mut spec);
+        spec.needs_secure()
+    };
+    assert!(other(|spec| spec.secure = Secure::Always));
+    assert!(other(|spec| spec.same_site = SameSite::None));
+    assert!(other(|spec| spec.partitioned = true));
+    assert!(!other(|spec| spec.secure = Secure::Never));
+}
