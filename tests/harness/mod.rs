@@ -13,6 +13,7 @@ pub mod message;
 pub mod process;
 pub mod proxy;
 pub mod redis;
+pub mod session;
 pub mod users;
 
 use std::time::{Duration, Instant};
