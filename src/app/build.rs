@@ -13,8 +13,8 @@ use crate::policy::Table;
 use crate::proxy::access_log::AccessLog;
 use crate::proxy::{State, Worker};
 use crate::session::SessionRules;
-use crate::session::Sessions;
 use crate::session::store::Opened;
+use crate::session::{Sessions, Touches};
 use crate::upstream::{UpstreamSettings, Upstreams};
 use crate::wire::cross_site::CrossSite;
 use crate::wire::reserved::IdentityHeaders;
@@ -25,6 +25,8 @@ pub struct Parts {
     pub state: Arc<ArcSwap<State>>,
     /// Where the applications are.
     pub upstreams: Vec<UpstreamSettings>,
+    /// Which sessions were touched of late.
+    pub touches: Arc<Touches>,
     /// The password checks.
     pub logins: Logins,
     /// Where access lines go.
@@ -87,6 +89,7 @@ pub fn worker(
             opened.handle(),
             clock.clone(),
             metrics.clone(),
+            parts.touches.clone(),
         )),
         logins: parts.logins.clone(),
         metrics: metrics.clone(),

@@ -55,6 +55,7 @@ pub fn run(
         let parts = build::Parts {
             state: state.clone(),
             upstreams: compiled.upstreams.clone(),
+            touches: Arc::default(),
             logins,
             access: log.access(),
         };
@@ -84,7 +85,10 @@ pub fn run(
 
     background.block_on(async {
         if let Some(socket) = admin_socket {
-            let sessions = || Sessions::new(opened.handle(), clock.clone(), metrics.clone());
+            let sessions = || {
+                let handle = opened.handle();
+                Sessions::new(handle, clock.clone(), metrics.clone(), Arc::default())
+            };
             let wants = &compiled.admin;
             let admin = Arc::new(Admin {
                 metrics: metrics.clone(),

@@ -8,8 +8,10 @@ pub mod sessions;
 pub mod settings;
 pub mod store;
 pub mod token;
+pub mod touches;
 
 pub use record::Session;
 pub use rules::SessionRules;
 pub use sessions::{Lookup, Sessions};
 pub use settings::{SessionSettings, StoreLocation, StoreSettings};
+pub use touches::Touches;

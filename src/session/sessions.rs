@@ -3,9 +3,8 @@
 //! One `Sessions` belongs to each worker. What the configuration says comes
 //! with each call as [`SessionRules`], so that a reload swaps it as a whole.
 
-use std::collections::HashSet;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
@@ -17,6 +16,7 @@ use super::record::{Head, Opened, Session, expired, time_to_live};
 use super::rules::{Presented, SessionRules};
 use super::store::{Epoch, NewRecord, SessionStore, StoreError};
 use super::token::Token;
+use super::touches::Touches;
 use crate::base::clock::{Clock, Timestamp};
 use crate::base::identity::Identity;
 use crate::base::metrics::{EndCause, Metrics, StoreOperation};
@@ -65,19 +65,22 @@ pub struct Sessions {
     store: Arc<dyn SessionStore>,
     clock: Clock,
     metrics: Arc<Metrics>,
-    /// Keys with a touch under way, so that a page with fifty images writes
-    /// once.
-    touching: Mutex<HashSet<Arc<str>>>,
+    touches: Arc<Touches>,
 }
 
 impl Sessions {
-    /// Over a worker's own handle of the store.
-    pub fn new(store: Arc<dyn SessionStore>, clock: Clock, metrics: Arc<Metrics>) -> Self {
+    /// Over a worker's own handle of the store. All workers share `touches`.
+    pub fn new(
+        store: Arc<dyn SessionStore>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        touches: Arc<Touches>,
+    ) -> Self {
         Self {
             store,
             clock,
             metrics,
-            touching: Mutex::default(),
+            touches,
         }
     }
 
@@ -345,22 +348,24 @@ impl Sessions {
     /// `touch_interval`.
     fn slide(self: &Arc<Self>, rules: &SessionRules, session: &Session) {
         let now = self.clock.now();
-        if now.since(session.seen) < rules.settings.touch_interval {
+        let interval = rules.settings.touch_interval;
+        if now.since(session.seen) < interval {
             return;
         }
         let Some(ttl) = time_to_live(&session.head, now, &rules.settings) else {
             return;
         };
         let key = session.key.clone();
-        if !self.touching().insert(key.clone()) {
+        if !self.touches.begin(&key, now, interval) {
             return;
         }
         let this = self.clone();
         tokio::spawn(async move {
             let touch = this.store.touch(&key, now, ttl);
             // An outage costs one slide; the next request tries again.
-            let _ = this.timed(StoreOperation::Touch, touch).await;
-            this.touching().remove(&key);
+            let touched = this.timed(StoreOperation::Touch, touch).await;
+            this.touches
+                .done(&key, touched.is_ok_and(|written| written));
         });
     }
 
@@ -402,10 +407,6 @@ impl Sessions {
             }
             StoreError::Unreadable(_) => Failure::new(Refusal::SessionUnreadable, &error),
         })
-    }
-
-    fn touching(&self) -> std::sync::MutexGuard<'_, HashSet<Arc<str>>> {
-        self.touching.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

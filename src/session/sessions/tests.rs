@@ -98,7 +98,7 @@ impl Bench {
             down: AtomicBool::new(false),
             touches: AtomicUsize::new(0),
         });
-        let sessions = Sessions::new(store.clone(), clock.clone(), Arc::default());
+        let sessions = Sessions::new(store.clone(), clock.clone(), Arc::default(), Arc::default());
         Self {
             store,
             sessions: Arc::new(sessions),
@@ -238,7 +238,7 @@ async fn use_slides_the_idle_end_and_nothing_slides_the_absolute_one() {
     for _ in 0..12 {
         bench.wait(80);
         bench.live(&headers).await;
-        settle(&bench, |b| b.sessions.touching().is_empty()).await;
+        settle(&bench, |b| b.sessions.touches.is_quiet()).await;
     }
     bench.wait(40);
     assert_eq!(
@@ -263,14 +263,14 @@ async fn a_session_is_touched_once_per_interval_and_never_made_by_it() {
     for _ in 0..50 {
         bench.live(&headers).await;
     }
-    settle(&bench, |b| b.sessions.touching().is_empty()).await;
+    settle(&bench, |b| b.sessions.touches.is_quiet()).await;
     bench.live(&headers).await;
     assert_eq!(touches(), 1);
     bench.wait(20);
     bench.live(&headers).await;
     // The touch is under way while the session ends.
     bench.sessions.end(&bench.rules, &headers).await.unwrap();
-    settle(&bench, |b| b.sessions.touching().is_empty()).await;
+    settle(&bench, |b| b.sessions.touches.is_quiet()).await;
     assert_eq!(bench.reason(&headers).await, Refusal::UnknownSession);
 }
 
