@@ -98,13 +98,27 @@ pub fn only_cookie(response: &Response) -> SetCookie {
     cookie
 }
 
-/// Does the same over each kind of store: memory, file and Redis.
-pub fn over_each_store(config: &Config, test: impl Fn(&str, Proxy, Option<&Redis>)) {
-    test("memory", config.clone().store("memory:").start(), None);
-    test("file", config.clone().store("file:./data").start(), None);
-    let redis = Redis::start();
-    let proxy = config.clone().store(&redis.url()).start();
-    test("redis", proxy, Some(&redis));
+/// Does the same over each kind of store, at the same time: memory, file and
+/// Redis.
+pub fn over_each_store(config: &Config, test: impl Fn(&str, Proxy, Option<&Redis>) + Sync) {
+    let test = &test;
+    std::thread::scope(|scope| {
+        scope.spawn(move || test("memory", config.clone().store("memory:").start(), None));
+        scope.spawn(move || test("file", config.clone().store("file:./data").start(), None));
+        scope.spawn(move || {
+            let redis = Redis::start();
+            let proxy = config.clone().store(&redis.url()).start();
+            test("redis", proxy, Some(&redis));
+        });
+    });
+}
+
+/// How often Redis has run a command.
+pub fn calls(redis: &Redis, command: &str) -> u64 {
+    let stats = redis.run(&["INFO", "commandstats"]).text();
+    let line = format!("cmdstat_{command}:calls=");
+    let found = stats.lines().find_map(|l| l.strip_prefix(&line));
+    found.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
 }
 
 #[test]
