@@ -1,20 +1,36 @@
 //! What kind of answer a client can use: a page, JSON, or a redirect.
 
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 
 /// Whether the request loads a page: `Sec-Fetch-Mode: navigate`, or, from a
 /// client without fetch metadata, an `Accept` that prefers HTML.
 pub fn navigates(headers: &HeaderMap) -> bool {
+    if is_scripted(headers) {
+        return false;
+    }
     match headers.get("sec-fetch-mode") {
         Some(mode) => mode == "navigate",
         None => !headers.contains_key("sec-fetch-dest") && prefers_html(headers),
     }
 }
 
-/// Whether a redirect loses nothing: a safe method (RFC 9110 section 9.2.1)
-/// and no upgrade.
+/// Whether a redirect loses nothing: a safe method (RFC 9110 section 9.2.1),
+/// no upgrade, and not a script, which would take the login page for its data.
 pub fn can_follow(method: &Method, headers: &HeaderMap) -> bool {
-    matches!(*method, Method::GET | Method::HEAD) && !headers.contains_key(header::UPGRADE)
+    matches!(*method, Method::GET | Method::HEAD)
+        && !headers.contains_key(header::UPGRADE)
+        && !is_scripted(headers)
+}
+
+/// Whether a script asks: by the modes of `fetch` and `XMLHttpRequest` (Fetch
+/// section 2.2.5), or by the field that libraries set where browsers tell
+/// nothing.
+fn is_scripted(headers: &HeaderMap) -> bool {
+    let mode = headers.get("sec-fetch-mode").map(HeaderValue::as_bytes);
+    matches!(mode, Some(b"cors" | b"same-origin" | b"websocket"))
+        || headers
+            .get("x-requested-with")
+            .is_some_and(|by| by.as_bytes().eq_ignore_ascii_case(b"XMLHttpRequest"))
 }
 
 /// Whether `Accept` names `text/html` and ranks it above JSON. `*/*` alone is
@@ -52,7 +68,6 @@ fn weight(text: &str) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         fields
@@ -76,6 +91,10 @@ mod tests {
             (vec![("accept", "application/json, text/html;q=0.5")], false),
             (vec![("accept", "application/json, text/plain, */*")], false),
             (vec![("accept", "text/html;q=0")], false),
+            (
+                vec![("accept", chrome), ("x-requested-with", "XMLHttpRequest")],
+                false,
+            ),
             (vec![("accept", "text/html;q=NaN")], false),
             (vec![], false),
         ] {
@@ -91,5 +110,14 @@ mod tests {
             &Method::GET,
             &headers(&[("upgrade", "websocket")])
         ));
+        for script in [
+            ("sec-fetch-mode", "cors"),
+            ("sec-fetch-mode", "same-origin"),
+            ("x-requested-with", "xmlhttprequest"),
+        ] {
+            assert!(!can_follow(&Method::GET, &headers(&[script])), "{script:?}");
+        }
+        let image = headers(&[("sec-fetch-mode", "no-cors")]);
+        assert!(can_follow(&Method::GET, &image));
     }
 }
