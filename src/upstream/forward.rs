@@ -14,7 +14,7 @@ use super::request::Outbound;
 use super::settings::UpstreamSettings;
 use crate::base::refusal::{Failure, Refusal};
 use crate::wire::body::{Body, BodyWatch};
-use crate::wire::hop::{check_response_framing, remove_hop_by_hop};
+use crate::wire::hop::{check_response_framing, remove_hop_by_hop, write_length_anew};
 
 /// A worker's connections to all upstreams.
 pub struct Upstreams(Vec<Upstream>);
@@ -142,6 +142,7 @@ impl Upstream {
         check_response_framing(response.headers(), response.version())
             .map_err(|_| self.invalid("framed its response ambiguously"))?;
         remove_hop_by_hop(response.headers_mut());
+        write_length_anew(response.headers_mut());
         Ok(Answer {
             response,
             lease,

@@ -15,6 +15,7 @@ use crate::session::data::Field;
 use crate::wire::body::Body;
 use crate::wire::client::{Client, ConnInfo, Trust, write_forwarding};
 use crate::wire::cookie::CookieSpec;
+use crate::wire::hop::write_length_anew;
 use crate::wire::reserved::{IdentityHeaders, header_value, list_value, strip_request};
 use crate::wire::target::Target;
 
@@ -61,6 +62,7 @@ impl Outbound<'_> {
         let version = parts.version;
         let trailers = strip_request(headers, self.identity);
         self.cookie.strip(headers);
+        write_length_anew(headers);
         // Answered by our own server when the body is first asked for.
         headers.remove(header::EXPECT);
 

@@ -59,6 +59,23 @@ pub fn check_response_framing(headers: &HeaderMap, version: Version) -> Result<(
     }
 }
 
+/// Writes `Content-Length` as the one plain number that its checked lines
+/// mean. Servers exist that read `010` as octal, and then see another end of
+/// the message than we do.
+pub fn write_length_anew(headers: &mut HeaderMap) {
+    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lines.next() else {
+        return;
+    };
+    let is_plain = first.len() == 1 || !first.as_bytes().starts_with(b"0");
+    if is_plain && lines.next().is_none() {
+        return;
+    }
+    if let Some(length) = decimal(first) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+}
+
 fn unambiguous(headers: &HeaderMap, version: Version) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
@@ -179,6 +196,30 @@ mod tests {
             .keys()
             .map(|name| name.as_str().to_owned())
             .collect()
+    }
+
+    /// S-14: one line, one reading.
+    #[test]
+    fn s14_a_length_is_written_anew() {
+        for (lines, expected) in [
+            (&["5"][..], "5"),
+            (&["0"], "0"),
+            (&["010"], "10"),
+            (&["000"], "0"),
+            (&["7", "7"], "7"),
+            (&["007", "7"], "7"),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(CONTENT_LENGTH, HeaderValue::from_static(line));
+            }
+            write_length_anew(&mut headers);
+            let written: Vec<_> = headers.get_all(CONTENT_LENGTH).iter().collect();
+            assert_eq!(written, [expected], "{lines:?}");
+        }
+        let mut none = HeaderMap::new();
+        write_length_anew(&mut none);
+        assert!(none.is_empty());
     }
 
     #[test]
