@@ -16,7 +16,9 @@ pub fn asks_for_websocket(method: &Method, version: Version, headers: &HeaderMap
         && version == Version::HTTP_11
         && headers.contains_key(HOST)
         && !headers.contains_key(TRANSFER_ENCODING)
-        && headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0")
+        && headers
+            .get(CONTENT_LENGTH)
+            .is_none_or(|length| length == "0")
         && is_websocket(headers)
 }
 
@@ -65,17 +67,36 @@ mod tests {
     /// S-24.
     #[test]
     fn only_a_nominated_websocket_is_passed_on() {
-        assert!(asks(&[("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")]));
-        assert!(asks(&[("connection", "x"), ("connection", "upgrade"), ("upgrade", "websocket")]));
+        assert!(asks(&[
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "WebSocket")
+        ]));
+        assert!(asks(&[
+            ("connection", "x"),
+            ("connection", "upgrade"),
+            ("upgrade", "websocket")
+        ]));
         for fields in [
             &[("upgrade", "websocket")][..],
             &[("connection", "upgrade")],
             &[("connection", "upgrade"), ("upgrade", "h2c")],
             &[("connection", "upgrade"), ("upgrade", "websocket, h2c")],
-            &[("connection", "upgrade"), ("upgrade", "websocket"), ("upgrade", "h2c")],
+            &[
+                ("connection", "upgrade"),
+                ("upgrade", "websocket"),
+                ("upgrade", "h2c"),
+            ],
             &[("connection", "upgraded"), ("upgrade", "websocket")],
-            &[("connection", "upgrade"), ("upgrade", "websocket"), ("content-length", "5")],
-            &[("connection", "upgrade"), ("upgrade", "websocket"), ("transfer-encoding", "chunked")],
+            &[
+                ("connection", "upgrade"),
+                ("upgrade", "websocket"),
+                ("content-length", "5"),
+            ],
+            &[
+                ("connection", "upgrade"),
+                ("upgrade", "websocket"),
+                ("transfer-encoding", "chunked"),
+            ],
         ] {
             assert!(!asks(fields), "{fields:?}");
         }

@@ -1,19 +1,24 @@
 //! The tests.
 
-mod cors;
+mod access;
 mod anonymous;
 mod cookie;
+mod cors;
 mod cross_site;
+mod cross_site_forwarded;
 mod crowd;
 mod durability;
-mod access;
 mod examples;
 mod expect;
 mod express;
 mod fixation;
+mod forwarding;
+mod framing;
 mod harness;
+mod http2;
 mod identity;
 mod layers;
+mod limits;
 mod login;
 mod login_page;
 mod logout;
@@ -21,6 +26,7 @@ mod outage;
 mod refusals;
 mod rotation;
 mod tamper;
-mod timeouts;
-mod users;
 mod targets;
+mod timeouts;
+mod upstream;
+mod users;
