@@ -1,7 +1,8 @@
 //! The route table: which route a request meets, and whether everybody who may
 //! read its target would meet the same one.
 //!
-//! A look-up costs a hash per path segment, however many routes there are.
+//! A look-up costs a hash for each path segment, however many routes there are,
+//! and looks at no more of the path than the longest route has bytes.
 
 use std::collections::HashMap;
 
@@ -26,6 +27,8 @@ pub struct Table {
 /// The routes of one host pattern, by path.
 #[derive(Default)]
 struct Paths {
+    /// The length of the longest path.
+    longest: usize,
     plain: HashMap<Box<[u8]>, Entry>,
     folded: HashMap<Box<[u8]>, Entry>,
 }
@@ -184,6 +187,7 @@ impl Found {
 impl Paths {
     fn add(&mut self, index: usize, route: &Route) {
         let path = route.path.as_bytes();
+        self.longest = self.longest.max(path.len());
         let folded = path.to_ascii_lowercase();
         for (map, path) in [
             (&mut self.plain, path),
@@ -203,13 +207,18 @@ impl Paths {
             Case::Sensitive => &self.plain,
             Case::Folded => &self.folded,
         };
-        if let Some(entry) = map.get(path) {
+        // Anybody may send a path of 60 KB full of slashes: hashing each of its
+        // prefixes whole would take a second.
+        let whole = (path.len() <= self.longest)
+            .then(|| map.get(path))
+            .flatten();
+        if let Some(entry) = whole {
             let found = best(&entry.exact, &fit);
             if found != Found::None {
                 return found;
             }
         }
-        prefixes(path)
+        prefixes(path, self.longest)
             .filter_map(|prefix| map.get(prefix))
             .map(|entry| best(&entry.prefix, &fit))
             .find(|found| *found != Found::None)
@@ -233,17 +242,22 @@ fn best(routes: &[usize], fit: impl Fn(usize) -> Fit) -> Found {
 }
 
 /// The path itself and each of its prefixes that end on a segment boundary, the
-/// longest first: `/a/b`, `/a/`, `/a`, `/`.
-fn prefixes(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// longest first: `/a/b`, `/a/`, `/a`, `/`. Those with more than `longest` bytes
+/// are left out.
+fn prefixes(path: &[u8], longest: usize) -> impl Iterator<Item = &[u8]> {
     let slashes = path
         .iter()
         .enumerate()
+        // The prefix before the slash may have the full length.
+        .take(longest.saturating_add(1))
         .rev()
         .filter(|(_, byte)| **byte == b'/')
         .flat_map(|(at, _)| [path.get(..=at), path.get(..at)])
         .flatten()
         .filter(|prefix| !prefix.is_empty());
-    std::iter::once(path).chain(slashes)
+    std::iter::once(path)
+        .chain(slashes)
+        .filter(move |prefix| prefix.len() <= longest)
 }
 
 #[cfg(test)]

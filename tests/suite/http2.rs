@@ -94,7 +94,9 @@ fn bodies_over_http2_arrive_whole() {
     // curl takes the reset that follows an early answer for an error now and
     // then (RFC 9113 section 8.1 allows it), so the log is asked.
     curl(&["--data-binary", "@-", &url], &too_large);
-    let line = proxy.output().wait_for_json(|l| l["reason"] == "body_too_large");
+    let line = proxy
+        .output()
+        .wait_for_json(|l| l["kind"] == "access" && l["reason"] == "body_too_large");
     assert_eq!(line["status"], 413);
     assert!(backend.requests().is_empty());
 }
