@@ -28,6 +28,9 @@ const CONNECTIONS: usize = 64;
 /// The longest that a head, or the next request, may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The longest life of a connection; scrapers open another.
+const LONGEST: Duration = Duration::from_secs(60);
+
 /// What the admin listener answers from.
 pub struct Admin {
     /// The counters.
@@ -63,12 +66,13 @@ pub async fn serve(socket: TcpListener, admin: Arc<Admin>) -> std::io::Result<()
                 let admin = admin.clone();
                 async move { Ok::<_, Infallible>(answer(&admin, &request).await) }
             });
-            // A probe that hangs up early is no news.
-            let _ = http1::Builder::new()
+            let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(PATIENCE)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+                .serve_connection(TokioIo::new(stream), service);
+            // Whoever does not read its answers keeps no place from probes. One
+            // that hangs up early is no news.
+            let _ = tokio::time::timeout(LONGEST, connection).await;
             drop(permit);
         });
     }

@@ -115,10 +115,14 @@ pub fn run(
         signals.end().await;
         serving.store(false, Ordering::Relaxed);
         metrics.draining.set(1);
-        tracing::info!(
-            "stopping: not ready any more, still serving for {:?}",
-            settings.drain_delay
-        );
+        if settings.drain_delay.is_zero() {
+            tracing::info!("stopping: not ready any more");
+        } else {
+            tracing::info!(
+                "stopping: not ready any more, still serving for {:?}",
+                settings.drain_delay
+            );
+        }
         tokio::select! {
             () = tokio::time::sleep(settings.drain_delay) => {}
             () = signals.end() => tracing::warn!("a second signal: not waiting for drain_delay"),

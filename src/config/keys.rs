@@ -255,7 +255,7 @@ pub const KEYS: &[Key] = &[
     key("routes[].ambiguous_paths", Kind::Word(&["same_rule", "reject", "allow"]), r#""same_rule""#, "Targets that servers may read differently: forwarded untouched if every reading meets the same rule, always refused, or always forwarded."),
     key("routes[].body_bytes", Kind::Size(true), "", "The largest request body. Absent: `server.limits.body_bytes`.").no_default(),
 
-    key("session.secrets", Kind::List(&Kind::Secret), "", "The first signs, all verify; at least 32 bytes each. To change it, put the new one first and remove the old one after `absolute_timeout`.").no_default(),
+    key("session.secrets", Kind::List(&Kind::Secret), "", "The first signs, all verify; at least 32 bytes each. To change it without signing anybody out: add the new one at the end, everywhere; then put it first; after `absolute_timeout` remove the old one.").no_default(),
     key("session.idle_timeout", Kind::Duration(1000), r#""24h""#, "A session that is not used for this long ends."),
     key("session.absolute_timeout", Kind::Duration(1000), r#""7d""#, "A session ends this long after its login, however much it is used."),
     key("session.touch_interval", Kind::Duration(0), r#""60s""#, "At most one store write per session in this time; never more than a tenth of `idle_timeout`, whatever stands here."),

@@ -214,12 +214,27 @@ pub struct UsersFile {
 }
 
 impl UsersFile {
-    /// Reads the file for the first time.
+    /// Reads the file for the first time. One that is not there yet has no
+    /// users, and is read when it comes.
     ///
     /// # Errors
     ///
-    /// When it is missing, cannot be read, or has any problem.
+    /// When it cannot be read, or has any problem.
     pub fn open(path: &Path) -> Result<Self, Vec<Problem>> {
+        if matches!(path.try_exists(), Ok(false)) {
+            tracing::warn!(
+                file = %path.display(),
+                "there is no such users file; nobody in it can sign in until it is there"
+            );
+            return Ok(Self {
+                path: path.to_owned(),
+                users: Arc::default(),
+                stamp: Stamp::default(),
+                settled: false,
+                bytes: digest(b""),
+                complaint: None,
+            });
+        }
         let read = read(path).map_err(|e| vec![Problem::whole(e)])?;
         let users = decode(&read.bytes)?;
         Ok(Self {
@@ -297,7 +312,7 @@ impl UsersFile {
 }
 
 /// By which a change is noticed, following symbolic links.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Stamp {
     modified: (i64, i64),
     changed: (i64, i64),

@@ -111,6 +111,7 @@ impl Line<'_> {
             self.status,
             self.duration_ms,
         );
+        let _ = write!(out, " id={}", self.request_id.escape_debug());
         if let Some(user) = self.user {
             let _ = write!(out, " user={}", user.escape_debug());
         }

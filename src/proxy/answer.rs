@@ -20,14 +20,16 @@ pub struct Answer {
 
 impl Answer {
     /// A body that belongs to a request, and the connection that it comes from.
-    pub fn new(body: Body, lease: Option<Lease>, record: Box<Record>) -> Self {
+    /// `is_head`: the request was for the head alone, so the body stays here.
+    pub fn new(body: Body, is_head: bool, lease: Option<Lease>, record: Box<Record>) -> Self {
+        let lease_less = lease.is_none();
         let mut answer = Self {
             body,
             lease,
             record: Some(record),
         };
-        // A body without bytes is never polled.
-        if answer.body.is_end_stream() {
+        // A body that is not sent is never polled.
+        if answer.body.is_end_stream() || is_head && lease_less {
             answer.finish();
         }
         answer

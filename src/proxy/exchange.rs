@@ -5,9 +5,9 @@ use std::sync::Arc;
 use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::header::{EXPECT, SET_COOKIE};
+use http::header::{CACHE_CONTROL, EXPECT, EXPIRES, SET_COOKIE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use super::answer::Answer;
@@ -64,6 +64,7 @@ pub async fn exchange(
     let mut record = Box::new(Record::begin(worker, &state, &head, id.clone()));
     let form = Form::of(&head.headers);
     let grant = state.cors.grant(&head.headers);
+    let is_head = head.method == Method::HEAD;
     let read = read_head(conn, &state, &head, &mut record);
     let (result, mut record) = match read {
         Err(refusal) => (Err((refusal.into(), form)), record),
@@ -103,6 +104,9 @@ pub async fn exchange(
             (respond::refusal(&state, failure.refusal, form, &id), None)
         }
     };
+    if lease.is_none() {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
     // An application that answers preflights does the rest of CORS as well.
     if let Some(grant) = grant.filter(|_| lease.is_none() || !state.cors.forward) {
         if lease.is_some() {
@@ -111,7 +115,7 @@ pub async fn exchange(
         state.cors.write(&grant, response.headers_mut());
     }
     record.status = Some(response.status());
-    response.map(|body| Answer::new(body, lease, record))
+    response.map(|body| Answer::new(body, is_head, lease, record))
 }
 
 /// The first facts: who asks, and for what.
@@ -178,10 +182,7 @@ impl Exchange<'_> {
             Decision::Login(reason) => {
                 self.record.reason = Some(reason);
                 let back = self.target.path_and_query();
-                let id = &self.record.request_id;
-                Ok(Outcome::Own(respond::to_login(
-                    self.state, back, reason, id,
-                )))
+                Ok(Outcome::Own(respond::to_login(self.state, back, reason)))
             }
             Decision::Refuse(refusal) => Err(refusal.into()),
         }
@@ -283,7 +284,8 @@ impl Exchange<'_> {
         let mut answer = forwarded.map_err(|failure| blame(failure, watch.as_ref()))?;
         let headers = answer.response.headers_mut();
         self.drop_our_cookie(headers);
-        if let Some(cookie) = renewed {
+        // The next answer will do where this one may be kept for others.
+        if let Some(cookie) = renewed.filter(|_| !is_for_all(headers)) {
             headers.append(SET_COOKIE, cookie);
         }
         Ok(Outcome::Forwarded(answer))
@@ -335,6 +337,22 @@ impl Exchange<'_> {
             headers.append(SET_COOKIE, value);
         }
     }
+}
+
+/// Whether a response says that a shared cache may keep it (RFC 9111 section
+/// 5.2.2), so that nobody's cookie may be in it.
+fn is_for_all(headers: &HeaderMap) -> bool {
+    let says = |wanted: &[&str]| {
+        headers
+            .get_all(CACHE_CONTROL)
+            .iter()
+            .filter_map(|line| line.to_str().ok())
+            .flat_map(|line| line.split(','))
+            .filter_map(|directive| directive.split('=').next())
+            .any(|name| wanted.iter().any(|w| name.trim().eq_ignore_ascii_case(w)))
+    };
+    says(&["public", "s-maxage"])
+        || (says(&["max-age"]) || headers.contains_key(EXPIRES)) && !says(&["private", "no-store"])
 }
 
 /// A request that failed because of its own body is not the application's

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::state::State;
 use crate::base::refusal::{Failure, Refusal};
 use crate::login::page::{MessagePage, PageError};
-use crate::upstream::request::REQUEST_ID;
+use crate::login::return_to::MAX_TARGET;
 use crate::wire::body::Body;
 use crate::wire::negotiate;
 use crate::wire::proxy_status::{self, PROXY_STATUS};
@@ -59,9 +59,8 @@ pub fn refusal(state: &State, refusal: Refusal, form: Form, id: &HeaderValue) ->
         Form::Page => refusal_page(state, refusal, id),
         Form::Grpc => grpc(refusal),
     };
+    mark(&mut response, refusal);
     let headers = response.headers_mut();
-    headers.insert(PROXY_STATUS, proxy_status::value(refusal));
-    headers.insert(REQUEST_ID, id.clone());
     if refusal.is_temporary() {
         headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
     }
@@ -70,6 +69,13 @@ pub fn refusal(state: &State, refusal: Refusal, form: Form, id: &HeaderValue) ->
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// Says in `Proxy-Status` why this is not the application's answer.
+pub fn mark(response: &mut Response<Body>, refusal: Refusal) {
+    response
+        .headers_mut()
+        .insert(PROXY_STATUS, proxy_status::value(refusal));
 }
 
 /// The JSON of a refusal.
@@ -110,12 +116,15 @@ pub fn see_other(place: &str) -> Response<Body> {
 }
 
 /// 303 to the login page, with the way back and the reason.
-pub fn to_login(state: &State, back: &str, reason: Refusal, id: &HeaderValue) -> Response<Body> {
-    let back: String = form_urlencoded::byte_serialize(back.as_bytes()).collect();
-    let mut response = see_other(&format!("{}/login?rd={back}", state.endpoints));
-    let headers = response.headers_mut();
-    headers.insert(PROXY_STATUS, proxy_status::value(reason));
-    headers.insert(REQUEST_ID, id.clone());
+pub fn to_login(state: &State, back: &str, reason: Refusal) -> Response<Body> {
+    let mut place = format!("{}/login", state.endpoints);
+    // A longer one would not be followed afterwards.
+    if back.len() <= MAX_TARGET {
+        place.push_str("?rd=");
+        place.extend(form_urlencoded::byte_serialize(back.as_bytes()));
+    }
+    let mut response = see_other(&place);
+    mark(&mut response, reason);
     response
 }
 

@@ -148,8 +148,8 @@ impl Sessions {
     /// # Errors
     ///
     /// [`Refusal::SessionEnded`] if the user signed out everywhere since
-    /// `began`; [`Refusal::StoreUnavailable`]. In each case no session exists
-    /// afterwards that was not there before.
+    /// `began`; [`Refusal::StoreUnavailable`]. In each case nobody holds a new
+    /// session's token; a record that could not be taken back expires.
     pub async fn create(
         &self,
         rules: &SessionRules,

@@ -270,10 +270,21 @@ mod tests {
     fn all_problems_of_all_files_are_told() {
         let dir = tempfile::tempdir().unwrap();
         let bad = file(dir.path(), "bad", &[("a", "", BCRYPT)]);
-        let error = Directory::open(&[dir.path().join("missing"), bad]).unwrap_err();
+        let worse = dir.path().join("worse");
+        std::fs::write(&worse, "[[user]]\n").unwrap();
+        let error = Directory::open(&[worse, bad]).unwrap_err();
         assert_eq!(error.lines().count(), 2, "{error}");
-        assert!(error.contains("missing: there is no such file"), "{error}");
+        assert!(error.contains("worse: line 1"), "{error}");
         assert!(error.contains("bad: line 3, column 6"), "{error}");
+    }
+
+    #[test]
+    fn a_file_may_come_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut directory = Directory::open(&[dir.path().join("users")]).unwrap();
+        assert!(directory.current().candidate("a").identity.is_none());
+        file(dir.path(), "users", &[("a", "1", BCRYPT)]);
+        assert!(directory.current().candidate("a").identity.is_some());
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! A request first takes one of its network's places and one of all, waiting
 //! for them in turn, then stands in its network's line. Hash threads take from
 //! the lines in rotation, so a network that floods waits for itself: another
-//! one's request is at most one turn of every busy network away.
+//! one's request is at most one turn of every busy network away, once it has a
+//! place. Where more than sixteen networks flood at once, all places may be
+//! taken, and others wait for one in the order of their coming.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;

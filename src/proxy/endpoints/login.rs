@@ -193,9 +193,7 @@ fn reject(exchange: &Exchange<'_>, attempt: &Attempt) -> Result<Response<Body>, 
     } else {
         respond::json(refusal.status(), &respond::refusal_body(refusal))
     };
-    response
-        .headers_mut()
-        .insert("proxy-status", crate::wire::proxy_status::value(refusal));
+    respond::mark(&mut response, refusal);
     Ok(response)
 }
 
@@ -357,9 +355,7 @@ fn mismatch(exchange: &Exchange<'_>, refusal: Refusal) -> Response<Body> {
         link: Some(("Try again", &format!("{}/login", exchange.state.endpoints))),
     });
     let mut response = respond::page(exchange.state, refusal.status(), html);
-    response
-        .headers_mut()
-        .insert("proxy-status", crate::wire::proxy_status::value(refusal));
+    respond::mark(&mut response, refusal);
     response
 }
 
@@ -379,9 +375,7 @@ fn mismatch_json(exchange: &Exchange<'_>) -> Response<Body> {
         );
     }
     let mut response = respond::json(refusal.status(), &body);
-    response
-        .headers_mut()
-        .insert("proxy-status", crate::wire::proxy_status::value(refusal));
+    respond::mark(&mut response, refusal);
     response
 }
 

@@ -83,10 +83,14 @@ impl Disk {
     /// Closes the database and opens it again, so that it is as the last
     /// durable commit left it.
     pub(super) fn reopen(&self) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        // Closed first: the lock on the file belongs to the open database.
-        *state = Err(unavailable("the file is being opened again"));
-        *state = (self.open)();
+        let replace = |state| {
+            *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+        };
+        // Closed first: the lock on the file belongs to the open database. And
+        // opened outside of the lock on the state: it may take a second, in
+        // which readers are to be told so and not to wait.
+        replace(Err(unavailable("the file is being opened again")));
+        replace((self.open)());
         self.failed.store(false, Ordering::SeqCst);
     }
 }
