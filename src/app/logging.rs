@@ -1,12 +1,12 @@
 //! Logs: to standard output, through a queue that never holds up a request.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 
 use crate::config::compiled::{LogFormat, LogLevel, LogSettings};
-use crate::proxy::access_log::{AccessLog, Format};
+use crate::proxy::access_log::{AccessLog, Format, without_controls};
 
 /// The running log. What is still queued is written when it is dropped.
 pub struct Log {
@@ -35,6 +35,8 @@ pub fn start(settings: &LogSettings) -> Log {
     // Only a second start in one process fails, and then the first one logs.
     let _ = match format {
         Format::Json => {
+            let escaping = sink.clone();
+            let subscriber = subscriber.with_writer(move || Escaping(escaping.clone()));
             tracing::subscriber::set_global_default(subscriber.json().flatten_event(true).finish())
         }
         Format::Text => tracing::subscriber::set_global_default(subscriber.finish()),
@@ -44,6 +46,20 @@ pub fn start(settings: &LogSettings) -> Log {
         format,
         access: settings.access,
         _guard: guard,
+    }
+}
+
+/// Takes whole lines of JSON, and leaves no control character in them.
+struct Escaping(NonBlocking);
+
+impl Write for Escaping {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.write_all(&without_controls(line))?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

@@ -1,5 +1,6 @@
 //! One line per request, once its response has been sent.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use serde::Serialize;
@@ -94,7 +95,37 @@ impl AccessLog {
             Format::Text => line.write_text(&mut text),
         }
         text.push(b'\n');
-        let _ = sink.clone().write_all(&text);
+        let _ = sink.clone().write_all(&without_controls(&text));
+    }
+}
+
+/// A line of JSON with the control characters escaped that JSON itself lets
+/// pass: DEL, and U+0080 to U+009F, with which some terminals can be driven as
+/// with ESC. They stand in strings alone: all else in JSON is plain ASCII.
+pub fn without_controls(line: &[u8]) -> Cow<'_, [u8]> {
+    let is_control = |pair: &[u8]| matches!(pair, [0x7f, ..] | [0xc2, 0x80..=0x9f]);
+    if !line.contains(&0x7f) && !line.windows(2).any(is_control) {
+        return Cow::Borrowed(line);
+    }
+    let mut escaped = Vec::with_capacity(line.len() + 16);
+    let mut rest = line;
+    loop {
+        // Writing to a vector cannot fail.
+        let _ = match rest {
+            [] => return Cow::Owned(escaped),
+            [0x7f, tail @ ..] => {
+                rest = tail;
+                write!(escaped, "\\u007f")
+            }
+            [0xc2, byte @ 0x80..=0x9f, tail @ ..] => {
+                rest = tail;
+                write!(escaped, "\\u{byte:04x}")
+            }
+            [byte, tail @ ..] => {
+                rest = tail;
+                escaped.write_all(&[*byte])
+            }
+        };
     }
 }
 
@@ -121,5 +152,25 @@ impl Line<'_> {
         if self.aborted {
             let _ = out.write_all(b" aborted");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RUSTSEC-2025-0055, S-61.
+    #[test]
+    fn s61_no_control_character_is_left_in_json() {
+        let text = "a\u{7f}b\u{80}\u{9b}31m\u{a0}\u{e9}\u{4f1a}\n\u{1b}";
+        let json = serde_json::to_vec(text).unwrap();
+        let escaped = without_controls(&json);
+        let shown = std::str::from_utf8(&escaped).unwrap();
+        assert!(!shown.contains(char::is_control), "{shown:?}");
+        assert_eq!(serde_json::from_str::<String>(shown).unwrap(), text);
+        assert!(matches!(
+            without_controls(b"{\"a\":\"b\"}\n"),
+            Cow::Borrowed(_)
+        ));
     }
 }
