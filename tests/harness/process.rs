@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug)]
 pub enum Signal {
     Term,
+    Int,
     Hup,
     Stop,
     Cont,
@@ -54,6 +55,7 @@ impl Process {
         }
         let name = match signal {
             Signal::Term => "TERM",
+            Signal::Int => "INT",
             Signal::Hup => "HUP",
             Signal::Stop => "STOP",
             Signal::Cont => "CONT",

@@ -53,9 +53,10 @@ impl Announced {
     }
 }
 
-/// `ready`, or a JSON line with the message `ready`.
+/// `ready`, also as a line of a text log, or a JSON line with the message
+/// `ready`.
 fn is_ready(line: &str) -> bool {
-    if line.trim() == "ready" {
+    if line.trim() == "ready" || line.ends_with(" INFO ready") {
         return true;
     }
     let Ok(value) = serde_json::from_str::<serde_json::Value>(line) else {

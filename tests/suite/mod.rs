@@ -23,6 +23,7 @@ mod login;
 mod login_page;
 mod logout;
 mod outage;
+mod operation;
 mod refusals;
 mod rotation;
 mod tamper;
