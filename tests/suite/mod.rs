@@ -4,6 +4,7 @@ mod access;
 mod anonymous;
 mod cookie;
 mod cors;
+mod commands;
 mod cross_site;
 mod cross_site_forwarded;
 mod crowd;
