@@ -9,6 +9,7 @@ use crate::harness::PATIENCE;
 use crate::harness::backend::{Answer, Backend, Reply};
 use crate::harness::config::Config;
 use crate::harness::http::{Client, Request};
+use crate::harness::process::Signal;
 
 /// 64 KiB that differ from block to block.
 fn block(number: u64) -> Vec<u8> {
@@ -19,6 +20,9 @@ fn block(number: u64) -> Vec<u8> {
 
 /// Blocks in a large body.
 const BLOCKS: u64 = 1024;
+
+/// Connections to the application at once.
+const KEPT: usize = 8;
 
 /// The most memory the process has had, in KiB.
 fn peak_memory(id: u32) -> u64 {
@@ -378,6 +382,46 @@ fn a_connection_that_the_application_closed_meanwhile_costs_nothing() {
     assert_eq!(backend.requests().len(), 20);
     backend.restart();
     assert_eq!(proxy.get("/public").status, 200);
+}
+
+/// However many connections were kept: the second try is on a fresh one.
+#[test]
+fn a_restart_of_the_application_costs_no_request() {
+    let barrier = std::sync::Barrier::new(KEPT);
+    let backend = Backend::with(move |request| {
+        if request.target == "/public/together" {
+            barrier.wait();
+        }
+        Reply::ok("fine")
+    });
+    let mut proxy = Config::to(backend.addr())
+        .set("server.workers", 1)
+        .set("upstreams.app.pool_idle_timeout", "1m")
+        .start();
+    for method in ["GET", "POST"] {
+        let mut clients: Vec<_> = (0..KEPT).map(|_| Client::connect(proxy.addr())).collect();
+        for client in &mut clients {
+            client.send(Request::get("/public/together").bytes("x"));
+        }
+        for client in &mut clients {
+            assert_eq!(client.read("GET").status, 200);
+        }
+        // The proxy learns of everything at once: the requests, and that all
+        // the connections that it keeps are gone.
+        proxy.signal(Signal::Stop);
+        for client in &mut clients {
+            client.send(Request::new(method, "/public/next").body("x").bytes("x"));
+        }
+        backend.cut();
+        proxy.signal(Signal::Cont);
+        for client in &mut clients {
+            let response = client.read(method);
+            assert_eq!(response.status, 200, "{method}: {}", response.text());
+        }
+    }
+    let next = backend.requests();
+    let next = next.iter().filter(|r| r.target == "/public/next");
+    assert_eq!(next.count(), 2 * KEPT);
 }
 
 /// S-25: what the application may have acted on is not sent again.
