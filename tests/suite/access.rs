@@ -245,7 +245,7 @@ fn hosts_are_matched_whatever_their_case_dot_and_port() {
     expect::refused(&proxy.send(&forwarded), 403, "route_denied");
 }
 
-/// Who is sent to the login page and who gets a status: spec section 7.
+/// Who is sent to the login page and who gets a status.
 #[test]
 fn only_navigations_are_sent_to_the_login_page() {
     const HTML: &str = "text/html,application/xhtml+xml,*/*;q=0.8";

@@ -6,7 +6,7 @@ use crate::harness::config::Config;
 use crate::harness::http::Request;
 use crate::harness::users::ALICE;
 
-/// S-67 and spec section 9a: for each, whether it passes.
+/// S-67: for each, whether it passes.
 const CASES: &[(&[(&str, &str)], bool)] = &[
     (&[], true),
     (&[("sec-fetch-site", "same-origin")], true),
