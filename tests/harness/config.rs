@@ -56,6 +56,7 @@ secrets = [{ env = "CLOAKROOM_SECRET" }]
 
 [store]
 url = "memory:"
+timeout = "10s"
 
 [[login.methods]]
 kind = "users_file"
@@ -77,7 +78,8 @@ impl Config {
     /// In front of one backend: everything needs a login but `/public`,
     /// `/optional`, `/admin` (which needs the role `admin`) and `/denied`;
     /// sessions are in memory; the users are those of [`users`]; listeners are
-    /// on free loopback ports.
+    /// on free loopback ports; the store may take its time, since a busy machine
+    /// is no outage.
     pub fn to(backend: SocketAddr) -> Self {
         let mut table: Table = DEFAULTS.parse().unwrap();
         let upstream = format!("app.urls = [\"http://{backend}\"]")

@@ -2,9 +2,9 @@
 
 mod access;
 mod anonymous;
+mod commands;
 mod cookie;
 mod cors;
-mod commands;
 mod cross_site;
 mod cross_site_forwarded;
 mod crowd;
@@ -23,10 +23,11 @@ mod limits;
 mod login;
 mod login_page;
 mod logout;
-mod outage;
 mod operation;
+mod outage;
 mod refusals;
 mod rotation;
+mod secrecy;
 mod tamper;
 mod targets;
 mod timeouts;

@@ -12,7 +12,7 @@ use crate::harness::redis::Redis;
 use crate::harness::session;
 use crate::harness::users::{ALICE, BOB};
 
-const TIMEOUT: Duration = Duration::from_millis(300);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 fn assert_unavailable(response: &Response, what: &str) {
     assert_eq!(response.status, 503, "{what} {}", response.text());
@@ -35,7 +35,7 @@ fn assert_unavailable(response: &Response, what: &str) {
 fn assert_nobody_is_let_in_or_signed_out(proxy: &Proxy, backend: &Backend, alice: &CookieJar) {
     backend.clear();
     let cookie = |request: Request| request.cookies(alice);
-    for (what, request) in [
+    let requests = [
         ("a request", cookie(Request::get("/"))),
         ("an unsafe request", cookie(Request::post("/"))),
         ("an optional session", cookie(Request::get("/optional"))),
@@ -62,16 +62,18 @@ fn assert_nobody_is_let_in_or_signed_out(proxy: &Proxy, backend: &Backend, alice
             Request::post("/auth/login")
                 .form(&[("username", ALICE.name), ("password", ALICE.password)]),
         ),
-    ] {
-        let sent = Instant::now();
-        assert_unavailable(&proxy.send(&request), what);
-        // The time of the store, and what a busy machine adds to it.
-        assert!(
-            sent.elapsed() < TIMEOUT + Duration::from_secs(1),
-            "{what} took {:?}",
-            sent.elapsed()
-        );
-    }
+    ];
+    std::thread::scope(|scope| {
+        for (what, request) in &requests {
+            scope.spawn(move || {
+                let sent = Instant::now();
+                assert_unavailable(&proxy.send(request), what);
+                // The time of the store, and what a busy machine adds to it.
+                let took = sent.elapsed();
+                assert!(took < TIMEOUT + Duration::from_secs(2), "{what}: {took:?}");
+            });
+        }
+    });
     assert!(backend.requests().is_empty(), "a request got through");
 
     // Whoever brings no session is not in need of the store.
@@ -94,13 +96,23 @@ fn assert_nobody_is_let_in_or_signed_out(proxy: &Proxy, backend: &Backend, alice
     assert_eq!(proxy.send(&Request::post("/auth/logout")).status, 204);
 }
 
+/// Once the store is back, it may still be too slow for its short time now and
+/// then; but it never says anything else.
+fn assert_settles(proxy: &Proxy, jar: &CookieJar, wanted: &str) {
+    let state = eventually("the store settles", || {
+        let state = session::state(proxy, jar);
+        (state != "store_unavailable").then_some(state)
+    });
+    assert_eq!(state, wanted);
+}
+
 #[test]
 fn while_redis_is_stopped_nobody_is_let_in_or_signed_out() {
     let backend = Backend::start();
     let mut redis = Redis::start();
     let proxy = Config::to(backend.addr())
         .store(&redis.url())
-        .set("store.timeout", "300ms")
+        .set("store.timeout", "1s")
         .start();
     let alice = proxy.sign_in(&ALICE);
     redis.stop();
@@ -117,7 +129,7 @@ fn while_redis_is_stopped_nobody_is_let_in_or_signed_out() {
         let response = proxy.try_sign_in(BOB.name, BOB.password);
         (response.status == 200).then(|| session::jar(&session::only_cookie(&response).value))
     });
-    assert_eq!(session::state(&proxy, &again), BOB.id);
+    assert_settles(&proxy, &again, BOB.id);
 }
 
 #[test]
@@ -126,7 +138,7 @@ fn while_redis_hangs_nobody_is_let_in_or_signed_out() {
     let mut redis = Redis::start();
     let proxy = Config::to(backend.addr())
         .store(&redis.url())
-        .set("store.timeout", "300ms")
+        .set("store.timeout", "1s")
         .start();
     let alice = proxy.sign_in(&ALICE);
     redis.pause();
@@ -143,7 +155,7 @@ fn while_redis_hangs_nobody_is_let_in_or_signed_out() {
         let response = proxy.try_sign_in(ALICE.name, ALICE.password);
         (response.status == 200).then(|| session::jar(&session::only_cookie(&response).value))
     });
-    assert_eq!(session::state(&proxy, &again), ALICE.id);
+    assert_settles(&proxy, &again, ALICE.id);
 }
 
 #[test]
@@ -152,7 +164,7 @@ fn a_pause_of_redis_costs_no_session() {
     let mut redis = Redis::start();
     let proxy = Config::to(backend.addr())
         .store(&redis.url())
-        .set("store.timeout", "300ms")
+        .set("store.timeout", "1s")
         .start();
     let alice = proxy.sign_in(&ALICE);
     redis.pause();
@@ -199,11 +211,12 @@ fn an_outage_of_the_store_is_part_of_readiness_only_where_asked_for() {
     let mut redis = Redis::start();
     let config = Config::to(backend.addr())
         .store(&redis.url())
-        .set("store.timeout", "300ms");
+        .set("store.timeout", "1s");
     let lenient = config.clone().start();
     let strict = config.set("admin.ready_requires", vec!["store"]).start();
     let ready = |proxy: &Proxy| proxy.admin_get("/readyz").status;
-    assert_eq!((ready(&lenient), ready(&strict)), (200, 200));
+    assert_eq!(ready(&lenient), 200);
+    eventually("it is ready", || (ready(&strict) == 200).then_some(()));
     redis.stop();
     eventually("readiness fails", || (ready(&strict) == 503).then_some(()));
     assert_eq!(ready(&lenient), 200);

@@ -271,7 +271,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let bad = file(dir.path(), "bad", &[("a", "", BCRYPT)]);
         let worse = dir.path().join("worse");
-        std::fs::write(&worse, "[[user]]\n").unwrap();
+        std::fs::write(&worse, "[[user\n").unwrap();
         let error = Directory::open(&[worse, bad]).unwrap_err();
         assert_eq!(error.lines().count(), 2, "{error}");
         assert!(error.contains("worse: line 1"), "{error}");
