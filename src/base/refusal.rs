@@ -117,6 +117,8 @@ refusals! {
     BadRequestTarget => "bad_request_target", BAD_REQUEST, "http_request_error", Warn, "Bad request target";
     /// `Host` is missing, repeated, malformed, or contradicts the request target.
     BadHost => "bad_host", BAD_REQUEST, "http_request_error", Warn, "Bad Host";
+    /// The request has come through more than ten proxies of this kind: their routes lead in a circle.
+    LoopDetected => "loop_detected", LOOP_DETECTED, "proxy_loop_detected", Error, "Proxy loop detected";
     /// The message framing is ambiguous (RFC 9112 section 6).
     BadFraming => "bad_framing", BAD_REQUEST, "http_request_error", Warn, "Bad message framing";
     /// A trusted proxy sent a forwarding header that cannot be read.

@@ -18,7 +18,7 @@ use super::state::{State, Worker};
 use crate::base::refusal::{Failure, Refusal};
 use crate::policy::{self, Asker, Decision, OnRefusal, Permit, Route};
 use crate::session::{Lookup, Session};
-use crate::upstream::request::{Outbound, REQUEST_ID};
+use crate::upstream::request::{Outbound, REQUEST_ID, VIA_PSEUDONYM};
 use crate::wire::body::{Body, BodyFate, BodyWatch, Guarded, Trailers};
 use crate::wire::client::{Client, ConnInfo, Origin};
 use crate::wire::target::Target;
@@ -131,6 +131,9 @@ fn read_head(
     record.client = Some(client.ip);
     let target = Target::parse(&head.method, &head.uri, &head.headers, head.version)?;
     record.host = Some(target.host().to_owned());
+    if hop::is_looping(&head.headers, VIA_PSEUDONYM) {
+        return Err(Refusal::LoopDetected);
+    }
     let expects_more =
         |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     if head.headers.get_all(EXPECT).iter().any(expects_more) {
@@ -143,6 +146,9 @@ impl Exchange<'_> {
     async fn serve(&mut self, body: Incoming, form: Form) -> Result<Outcome, (Failure, Form)> {
         if let Some(response) = self.preflight() {
             return Ok(Outcome::Own(response));
+        }
+        if hop::max_forwards(&self.head.method, &self.head.headers) == Some(0) {
+            return Ok(Outcome::Own(respond::no_content()));
         }
         if let Some(endpoint) = Endpoint::find(self.state, self.target.path()) {
             return endpoints::serve(endpoint, self, body)

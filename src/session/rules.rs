@@ -11,7 +11,7 @@ use crate::wire::cookie::{self, CookieSpec};
 use crate::wire::signature::{Signer, Verdict};
 
 /// Cookies of our name that are looked up at most, if they verify.
-const MAX_COOKIES: usize = 4;
+pub const MOST_LOOKED_UP: usize = 4;
 
 /// What the configuration says of sessions, ready for use.
 pub struct SessionRules {
@@ -31,7 +31,7 @@ pub struct SessionRules {
 pub enum Presented {
     /// None that could name a session, and why.
     None(Refusal),
-    /// Tokens that a secret verified, with its number; at most four.
+    /// Tokens that a secret verified, with its number.
     Tokens(Vec<(Token, usize)>),
 }
 
@@ -47,8 +47,9 @@ impl SessionRules {
         }
     }
 
-    /// The session cookies of a request whose signatures are right.
-    pub fn presented(&self, headers: &HeaderMap) -> Presented {
+    /// The session cookies of a request whose signatures are right, `most` of
+    /// them.
+    pub fn presented(&self, headers: &HeaderMap, most: usize) -> Presented {
         let mut tokens: Vec<(Token, usize)> = Vec::new();
         let mut reason = Refusal::NoCookie;
         for raw in self.cookie.values(headers) {
@@ -57,7 +58,7 @@ impl SessionRules {
                 Verdict::Verified { token, secret } => match Token::verified(token) {
                     Some(token) if tokens.iter().all(|(known, _)| *known != token) => {
                         tokens.push((token, secret));
-                        if tokens.len() == MAX_COOKIES {
+                        if tokens.len() >= most {
                             break;
                         }
                     }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::data::Field;
 use super::layout::sealed::SealError;
 use super::record::{Head, Opened, Session, expired, time_to_live};
-use super::rules::{Presented, SessionRules};
+use super::rules::{MOST_LOOKED_UP, Presented, SessionRules};
 use super::store::{Epoch, NewRecord, SessionStore, StoreError};
 use super::token::Token;
 use super::touches::Touches;
@@ -102,7 +102,7 @@ impl Sessions {
         headers: &HeaderMap,
         slide: bool,
     ) -> Result<Lookup, Failure> {
-        let tokens = match rules.presented(headers) {
+        let tokens = match rules.presented(headers, MOST_LOOKED_UP) {
             Presented::None(reason) => return Ok(Lookup::Dead(reason)),
             Presented::Tokens(tokens) => tokens,
         };
@@ -375,7 +375,8 @@ impl Sessions {
         headers: &HeaderMap,
         cause: EndCause,
     ) -> Result<bool, Failure> {
-        let Presented::Tokens(tokens) = rules.presented(headers) else {
+        // All of them: one that is left out would outlive the sign-out.
+        let Presented::Tokens(tokens) = rules.presented(headers, usize::MAX) else {
             return Ok(false);
         };
         let mut any = false;

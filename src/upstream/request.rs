@@ -15,12 +15,13 @@ use crate::session::data::Field;
 use crate::wire::body::Body;
 use crate::wire::client::{Client, ConnInfo, Trust, write_forwarding};
 use crate::wire::cookie::CookieSpec;
+use crate::wire::hop::max_forwards;
 use crate::wire::hop::write_length_anew;
 use crate::wire::reserved::{IdentityHeaders, header_value, list_value, strip_request};
 use crate::wire::target::Target;
 
 /// The name that Cloakroom uses in `Via` (RFC 9110 section 7.6.3).
-const VIA: &str = "cloakroom";
+pub const VIA_PSEUDONYM: &str = "cloakroom";
 
 /// The field that carries the request id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -69,6 +70,9 @@ impl Outbound<'_> {
         headers.insert(header::HOST, self.host(upstream)?);
         write_forwarding(headers, self.client, self.conn, self.target, self.trust);
         append_via(headers, version)?;
+        if let Some(left) = max_forwards(&parts.method, headers) {
+            headers.insert(header::MAX_FORWARDS, left.saturating_sub(1).into());
+        }
         headers.insert(REQUEST_ID, self.request_id.clone());
         if trailers {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -126,7 +130,7 @@ fn append_via(headers: &mut HeaderMap, version: Version) -> Result<(), Failure> 
         Version::HTTP_10 => "1.0",
         _ => "1.1",
     };
-    let own = format!("{received} {VIA}");
+    let own = format!("{received} {VIA_PSEUDONYM}");
     let value = HeaderValue::from_str(&own).map_err(|e| Failure::new(Refusal::InternalError, e))?;
     headers.append(header::VIA, value);
     Ok(())

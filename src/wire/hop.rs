@@ -4,8 +4,10 @@
 //! Removing comes before anything is added: a `Connection` line that names an
 //! identity or forwarding field can then only remove what the client sent.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TE, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Version};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderName, MAX_FORWARDS, TE, TRANSFER_ENCODING, VIA,
+};
+use http::{HeaderMap, HeaderValue, Method, Version};
 
 use crate::base::refusal::Refusal;
 
@@ -31,6 +33,32 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) -> bool {
         is_hop_by_hop(name) || nominated.contains(name)
     });
     trailers
+}
+
+/// Proxies of our name that a request may have come through.
+const LONGEST_CHAIN: usize = 10;
+
+/// Whether a request goes in a circle: `Via` names our pseudonym too often (RFC
+/// 9110 section 7.6.3). Once or twice is a chain of proxies.
+pub fn is_looping(headers: &HeaderMap, pseudonym: &str) -> bool {
+    let ours = |hop: &&[u8]| {
+        let mut words = hop.split(|b| *b == b' ').filter(|word| !word.is_empty());
+        words.nth(1) == Some(pseudonym.as_bytes())
+    };
+    let hops = headers.get_all(VIA).iter();
+    hops.flat_map(|line| line.as_bytes().split(|b| *b == b','))
+        .filter(ours)
+        .count()
+        > LONGEST_CHAIN
+}
+
+/// `Max-Forwards`, which counts for OPTIONS alone here, since TRACE is refused
+/// (RFC 9110 section 7.6.2). What is no number is ignored.
+pub fn max_forwards(method: &Method, headers: &HeaderMap) -> Option<u64> {
+    let value = headers
+        .get(MAX_FORWARDS)
+        .filter(|_| *method == Method::OPTIONS)?;
+    value.to_str().ok()?.parse().ok()
 }
 
 /// Refuses a request whose end two servers could see in two places:
@@ -199,6 +227,31 @@ mod tests {
     }
 
     /// S-14: one line, one reading.
+    /// S-23: a chain of proxies is no circle.
+    #[test]
+    fn a_circle_is_told_from_a_chain() {
+        let mut headers = HeaderMap::new();
+        for _ in 0..5 {
+            headers.append(VIA, HeaderValue::from_static("1.1 cloakroom, 1.1 nginx"));
+            headers.append(VIA, HeaderValue::from_static("2.0  cloakroom (x)"));
+        }
+        assert!(!is_looping(&headers, "cloakroom"));
+        headers.append(VIA, HeaderValue::from_static("1.1 cloakroom"));
+        assert!(is_looping(&headers, "cloakroom"));
+        assert!(!is_looping(&headers, "nginx"));
+    }
+
+    /// S-22.
+    #[test]
+    fn max_forwards_counts_for_options() {
+        let mut headers = HeaderMap::new();
+        headers.insert(MAX_FORWARDS, HeaderValue::from_static("3"));
+        assert_eq!(max_forwards(&Method::OPTIONS, &headers), Some(3));
+        assert_eq!(max_forwards(&Method::GET, &headers), None);
+        headers.insert(MAX_FORWARDS, HeaderValue::from_static("-1"));
+        assert_eq!(max_forwards(&Method::OPTIONS, &headers), None);
+    }
+
     #[test]
     fn s14_a_length_is_written_anew() {
         for (lines, expected) in [

@@ -599,3 +599,23 @@ fn hop_by_hop_fields_of_an_answer_stay_here() {
     );
     assert!(response.fields().has("date"));
 }
+
+/// S-22, S-23.
+#[test]
+fn hops_are_counted() {
+    let backend = Backend::start();
+    let proxy = Config::to(backend.addr()).start();
+    let options = |left: &str| Request::new("OPTIONS", "/public").header("Max-Forwards", left);
+    assert_eq!(proxy.send(&options("0")).status, 204);
+    assert!(backend.requests().is_empty());
+    assert_eq!(proxy.send(&options("3")).status, 200);
+    let arrived = backend.only_request();
+    assert_eq!(arrived.header("max-forwards").as_deref(), Some("2"));
+    backend.clear();
+
+    let round = ["1.1 cloakroom"; 11].join(", ");
+    let looping = proxy.send(&Request::get("/public").header("Via", &round));
+    assert_eq!(looping.status, 508);
+    assert_eq!(looping.refusal().as_deref(), Some("loop_detected"));
+    assert!(backend.requests().is_empty());
+}

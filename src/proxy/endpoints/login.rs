@@ -18,7 +18,6 @@ use crate::proxy::respond;
 use crate::session::Lookup;
 use crate::session::sessions::{Created, Origin};
 use crate::wire::body::{Body, collect_limited};
-use crate::wire::client::Scheme;
 use crate::wire::cookie;
 
 /// The largest login request. Passwords are long at most, not large.
@@ -291,60 +290,39 @@ fn cookie_would_be_kept(exchange: &Exchange<'_>) -> bool {
     !exchange.state.sessions.cookie.needs_secure() || exchange.is_secure()
 }
 
-/// What to look at when the cookie does not stick, as (setting, finding).
+/// What was seen, as (what, finding). The page says what to make of it.
 fn findings(exchange: &Exchange<'_>) -> Vec<(String, String)> {
     let cookie = &exchange.state.sessions.cookie;
-    let scheme = match exchange.client.scheme {
-        Scheme::Https => "https",
-        Scheme::Http => "http",
+    let scheme = exchange.client.scheme.as_str();
+    let secure = match cookie.is_secure(exchange.is_secure()) {
+        true => "the cookie is sent with Secure",
+        false => "the cookie is sent without Secure",
     };
-    let mut findings = vec![(
-        "Scheme".to_owned(),
-        format!(
-            "This request arrived as {scheme}. If the browser shows https, list the TLS-terminating \
-             proxy in trust.proxies (it must send X-Forwarded-Proto), or set server.public_url."
+    let host = exchange.target.host();
+    let domain = match &cookie.domain {
+        Some(domain) => format!("session.cookie.domain is {domain}, and this page is on {host}"),
+        None => format!("the cookie belongs to {host} alone"),
+    };
+    let now = exchange.worker.sessions.now().system();
+    [
+        ("Scheme", format!("this request arrived as {scheme}")),
+        ("Secure", secure.to_owned()),
+        ("Domain", domain),
+        (
+            "SameSite",
+            format!("session.cookie.same_site is {:?}", cookie.same_site),
         ),
-    )];
-    findings.push((
-        "Secure".to_owned(),
-        if cookie.is_secure(exchange.is_secure()) {
-            "The cookie is sent with Secure: browsers keep it on https only.".to_owned()
-        } else {
-            "The cookie is sent without Secure.".to_owned()
-        },
-    ));
-    findings.push((
-        "Domain".to_owned(),
-        match &cookie.domain {
-            Some(domain) => format!(
-                "session.cookie.domain is {domain}; this page is on {}, which must be it or below it.",
-                exchange.target.host()
-            ),
-            None => format!("The cookie belongs to {} alone.", exchange.target.host()),
-        },
-    ));
-    findings.push((
-        "SameSite".to_owned(),
-        format!(
-            "session.cookie.same_site is {:?}; browsers keep a cookie with None only if it is Secure.",
-            cookie.same_site
+        (
+            "Path",
+            format!("the browser sends the cookie below {} alone", cookie.path),
         ),
-    ));
-    findings.push((
-        "Path".to_owned(),
-        format!(
-            "session.cookie.path is {}; the browser sends it nowhere else.",
-            cookie.path
+        (
+            "Clock",
+            format!("here it is {}", httpdate::fmt_http_date(now)),
         ),
-    ));
-    findings.push((
-        "Clock".to_owned(),
-        format!(
-            "It is {} here. A browser whose clock is far ahead drops the cookie as expired.",
-            httpdate::fmt_http_date(exchange.worker.sessions.now().system())
-        ),
-    ));
-    findings
+    ]
+    .map(|(what, finding)| (what.to_owned(), finding))
+    .into()
 }
 
 fn mismatch(exchange: &Exchange<'_>, refusal: Refusal) -> Response<Body> {

@@ -338,6 +338,12 @@ async fn several_cookies_count_if_they_agree() {
         Refusal::UnknownSession,
         "at most four are looked up"
     );
+    // Signing out leaves none behind.
+    bench.sessions.end(&bench.rules, &flood).await.unwrap();
+    assert_eq!(
+        bench.reason(&cookies(&[&new])).await,
+        Refusal::UnknownSession
+    );
 }
 
 #[tokio::test]

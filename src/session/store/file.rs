@@ -69,6 +69,7 @@ impl FileStore {
     fn start(disk: Disk, clock: Clock, timeout: Duration) -> Result<Self, StoreError> {
         let disk = Arc::new(disk);
         let ticks = Arc::new(Ticks::new(clock.clone()));
+        ticks.pass(disk.with(tables::latest_epoch)?);
         let (queue, messages) = mpsc::channel();
         let writer = Writer::new(disk.clone(), clock.clone(), ticks.clone(), messages);
         let thread = std::thread::Builder::new()

@@ -174,6 +174,12 @@ impl Ticks {
         }
     }
 
+    /// The moments from here on are later than this one, which an earlier
+    /// process may have given out by a clock that was ahead.
+    pub(super) fn pass(&self, moment: Epoch) {
+        self.last.fetch_max(moment.0, Ordering::SeqCst);
+    }
+
     /// The present moment, later than all before.
     pub(super) fn next(&self) -> Epoch {
         self.above(None)

@@ -69,6 +69,17 @@ pub(super) fn load(database: &Database, key: &str, now: Timestamp) -> Result<Opt
     }))
 }
 
+/// The latest epoch of all users, or zero. Looks at each.
+pub(super) fn latest_epoch(database: &Database) -> Result<Epoch> {
+    let table = database.begin_read()?.open_table(EPOCHS)?;
+    let mut latest = Epoch::default();
+    for entry in table.iter()? {
+        let (_, value) = entry?;
+        latest = latest.max(Epoch(value.value().0));
+    }
+    Ok(latest)
+}
+
 /// The user's epoch, if there is one that has not expired.
 pub(super) fn epoch(database: &Database, user: &str, now: Timestamp) -> Result<Option<Epoch>> {
     let table = database.begin_read()?.open_table(EPOCHS)?;

@@ -383,3 +383,17 @@ async fn no_answer_in_time_is_a_timeout() {
     assert_eq!(late, Err(StoreError::Timeout(timeout)));
     drop(hold);
 }
+
+/// A clock that was ahead, and was put back while the process was down, must
+/// not keep users out who signed out everywhere.
+#[tokio::test]
+async fn moments_go_on_after_a_clock_was_put_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let ahead = Clock::fixed(Timestamp(2_000_000_000_000));
+    let store = FileStore::open(folder.path(), ahead, HOUR).unwrap();
+    let epoch = store.raise_epoch("ann", HOUR).await.unwrap();
+    drop(store);
+    let back = Clock::fixed(Timestamp(1_900_000_000_000));
+    let store = FileStore::open(folder.path(), back, HOUR).unwrap();
+    assert!(store.now().await.unwrap() > epoch);
+}
