@@ -2,16 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use crate::session::Sessions;
-use crate::upstream::UpstreamAddress;
-
-/// The longest that asking an upstream may take.
-const UPSTREAM_PATIENCE: Duration = Duration::from_secs(2);
+use crate::upstream::UpstreamSettings;
+use crate::upstream::connect::is_reachable;
 
 /// What readiness depends on. A store outage is part of it only where the
 /// operator asked for that: it would take every replica out at once.
@@ -21,7 +15,7 @@ pub struct Health {
     /// The store, where `ready_requires` names it.
     pub store: Option<Arc<Sessions>>,
     /// The applications, where `ready_requires` names them.
-    pub upstreams: Vec<UpstreamAddress>,
+    pub upstreams: Vec<UpstreamSettings>,
 }
 
 impl Health {
@@ -40,10 +34,9 @@ impl Health {
                 .await
                 .map_err(|_| "the session store does not answer".to_owned())?;
         }
-        for address in &self.upstreams {
-            let dial = TcpStream::connect((address.host.as_str(), address.port));
-            if !matches!(timeout(UPSTREAM_PATIENCE, dial).await, Ok(Ok(_))) {
-                return Err(format!("no connection to upstream {}", address.authority()));
+        for upstream in &self.upstreams {
+            if !is_reachable(upstream).await {
+                return Err(format!("no connection to upstream {}", upstream.name));
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ use crate::proxy::{State, Worker};
 use crate::session::SessionRules;
 use crate::session::store::Opened;
 use crate::session::{Sessions, Touches};
-use crate::upstream::{UpstreamSettings, Upstreams};
+use crate::upstream::{Fleet, UpstreamSettings, Upstreams};
 use crate::wire::cross_site::CrossSite;
 use crate::wire::reserved::IdentityHeaders;
 
@@ -27,6 +27,8 @@ pub struct Parts {
     pub upstreams: Vec<UpstreamSettings>,
     /// Which sessions were touched of late.
     pub touches: Arc<Touches>,
+    /// How they are doing.
+    pub fleet: Fleet,
     /// The password checks.
     pub logins: Logins,
     /// Where access lines go.
@@ -84,7 +86,7 @@ pub fn worker(
 ) -> Arc<Worker> {
     Arc::new(Worker {
         state: parts.state.clone(),
-        upstreams: Upstreams::new(&parts.upstreams),
+        upstreams: Upstreams::new(&parts.upstreams, &parts.fleet),
         sessions: Arc::new(Sessions::new(
             opened.handle(),
             clock.clone(),

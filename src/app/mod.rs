@@ -22,6 +22,7 @@ use crate::login::password::Logins;
 use crate::server::runtime::{self, MakeWorker};
 use crate::session::Sessions;
 use crate::session::store;
+use crate::upstream::{self, Fleet};
 
 /// How much longer than `drain_timeout` the worker threads are waited for.
 const JOIN_MARGIN: Duration = Duration::from_secs(1);
@@ -48,6 +49,7 @@ pub fn run(
     compiled.server.listen.clone_from(&bound.addresses);
     let admin_socket = bind_admin(&mut compiled)?;
 
+    let fleet = Fleet::new(&compiled.upstreams, &metrics);
     let (drain, draining) = watch::channel(false);
     let settings = Arc::new(compiled.server.clone());
     let make_worker: Arc<MakeWorker> = {
@@ -56,6 +58,7 @@ pub fn run(
             state: state.clone(),
             upstreams: compiled.upstreams.clone(),
             touches: Arc::default(),
+            fleet: fleet.clone(),
             logins,
             access: log.access(),
         };
@@ -84,6 +87,7 @@ pub fn run(
     on_ready(&compiled.server.listen);
 
     background.block_on(async {
+        upstream::health::start(&compiled.upstreams, &fleet);
         if let Some(socket) = admin_socket {
             let sessions = || {
                 let handle = opened.handle();
@@ -96,11 +100,7 @@ pub fn run(
                     serving: serving.clone(),
                     store: wants.ready_requires_store.then(|| Arc::new(sessions())),
                     upstreams: if wants.ready_requires_upstream {
-                        compiled
-                            .upstreams
-                            .iter()
-                            .map(|u| u.address.clone())
-                            .collect()
+                        compiled.upstreams.clone()
                     } else {
                         Vec::new()
                     },

@@ -9,7 +9,7 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+pub use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
@@ -24,6 +24,7 @@ pub struct Metrics {
     ended: [Counter; END_CAUSES.len()],
     store: Vec<StoreSeries>,
     requests: Family<Labels, Counter>,
+    upstreams: UpstreamFamilies,
     /// Time from a request's head to the end of its response, in the proxy.
     pub duration: Histogram,
     /// Time from sending a request upstream to the head of its response.
@@ -107,6 +108,60 @@ struct StoreSeries {
 #[derive(Clone, Default)]
 pub struct RouteMetrics([Counter; CLASSES.len()]);
 
+/// The series of one upstream, by its name in the configuration.
+#[derive(Clone, Default)]
+pub struct UpstreamMetrics {
+    /// Open connections to it.
+    pub connections: Gauge,
+    /// Connections that could not be made.
+    pub connect_failures: Counter,
+    /// Requests that were sent again.
+    pub retries: Counter,
+    /// How often one of its addresses was left out for a while.
+    pub ejections: Counter,
+    /// Its addresses that fail their health checks.
+    pub unhealthy: Gauge,
+}
+
+#[derive(Default)]
+struct UpstreamFamilies {
+    connections: Family<Labels, Gauge>,
+    connect_failures: Family<Labels, Counter>,
+    retries: Family<Labels, Counter>,
+    ejections: Family<Labels, Counter>,
+    unhealthy: Family<Labels, Gauge>,
+}
+
+impl UpstreamFamilies {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "upstream_connections",
+            "Open connections to applications",
+            self.connections.clone(),
+        );
+        registry.register(
+            "upstream_connect_failures",
+            "Connections to applications that could not be made",
+            self.connect_failures.clone(),
+        );
+        registry.register(
+            "upstream_retries",
+            "Requests that were sent again on another connection",
+            self.retries.clone(),
+        );
+        registry.register(
+            "upstream_ejections",
+            "How often an address was left out for a while because it failed",
+            self.ejections.clone(),
+        );
+        registry.register(
+            "upstream_unhealthy",
+            "Addresses that fail their health checks",
+            self.unhealthy.clone(),
+        );
+    }
+}
+
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 type Labels = Vec<(&'static str, String)>;
@@ -173,6 +228,8 @@ impl Metrics {
             connections.clone(),
         );
         registry.register("draining", "1 while shutting down", draining.clone());
+        let upstreams = UpstreamFamilies::default();
+        upstreams.register(&mut registry);
         let one = |family: &Family<Labels, Counter>, key, value: &str| {
             family.get_or_create_owned(&vec![(key, value.to_owned())])
         };
@@ -203,6 +260,7 @@ impl Metrics {
             registry,
             created,
             requests,
+            upstreams,
             duration,
             upstream,
             connections,
@@ -218,6 +276,19 @@ impl Metrics {
                 ("class", class.to_owned()),
             ])
         }))
+    }
+
+    /// The series of an upstream, by its name.
+    pub fn upstream(&self, name: &str) -> UpstreamMetrics {
+        let labels = vec![("upstream", name.to_owned())];
+        let families = &self.upstreams;
+        UpstreamMetrics {
+            connections: families.connections.get_or_create_owned(&labels),
+            connect_failures: families.connect_failures.get_or_create_owned(&labels),
+            retries: families.retries.get_or_create_owned(&labels),
+            ejections: families.ejections.get_or_create_owned(&labels),
+            unhealthy: families.unhealthy.get_or_create_owned(&labels),
+        }
     }
 
     /// Counts a refusal.

@@ -1,6 +1,7 @@
 //! Layer 0: what every other layer speaks of, with no I/O of its own.
 
 pub mod clock;
+pub mod crypto;
 pub mod identity;
 pub mod metrics;
 pub mod refusal;

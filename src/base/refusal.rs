@@ -109,6 +109,10 @@ refusals! {
     IdentityUnrepresentable => "identity_unrepresentable", INTERNAL_SERVER_ERROR, "proxy_internal_error", Error, "The identity cannot be forwarded";
     /// No connection to the application could be made.
     UpstreamConnectFailed => "upstream_connect_failed", BAD_GATEWAY, "connection_refused", Error, "The application cannot be reached";
+    /// No secure connection to the application could be made: it spoke no TLS, or none that both sides know.
+    UpstreamTlsFailed => "upstream_tls_failed", BAD_GATEWAY, "tls_protocol_error", Error, "The application cannot be reached";
+    /// The application's certificate was not accepted: unknown authority, wrong name, or out of date.
+    UpstreamCertificateInvalid => "upstream_certificate_invalid", BAD_GATEWAY, "tls_certificate_error", Error, "The application cannot be reached";
     /// The application did not accept the connection, or did not answer, in time.
     UpstreamTimeout => "upstream_timeout", GATEWAY_TIMEOUT, "http_response_timeout", Error, "The application did not answer in time";
     /// The application's answer broke off or was not HTTP.

@@ -165,10 +165,15 @@ impl Compiled {
                 };
                 match self.upstreams.get(route.upstream) {
                     Some(upstream) => format!(
-                        "route {}: {who}, forwarded to {} at http://{}",
+                        "route {}: {who}, forwarded to {} at {}",
                         route.label,
                         upstream.name,
-                        upstream.address.authority()
+                        upstream
+                            .addresses
+                            .iter()
+                            .map(ToString::to_string)
+                            .collect::<Vec<_>>()
+                            .join(", ")
                     ),
                     None => format!("route {}: {who}", route.label),
                 }

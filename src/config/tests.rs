@@ -122,11 +122,12 @@ fn leaves(entries: &[Entry], pattern: &str, found: &mut Vec<(String, Value)>) {
 #[test]
 fn the_full_example_has_every_available_key_with_its_default() {
     let text = std::fs::read_to_string(repository("config/full.toml")).unwrap();
-    // The keys without a default stand there as comments.
+    // The keys without a default stand there as comments, and the sections
+    // whose mere presence asks for something.
     let uncommented: String = text
         .lines()
         .map(|line| match line.strip_prefix("# ") {
-            Some(rest) if rest.contains(" = ") => format!("{rest}\n"),
+            Some(rest) if rest.contains(" = ") || rest.starts_with('[') => format!("{rest}\n"),
             _ => format!("{line}\n"),
         })
         .collect();
@@ -168,7 +169,13 @@ fn writing_down_a_default_changes_nothing() {
         if keys::find_section(section).is_some_and(|section| section.later) {
             continue;
         }
+        // The section alone asks for checks, so it is compared with itself.
+        let base = match section {
+            "upstreams.*.health" => format!("{BASE}[upstreams.app.health]\n"),
+            _ => BASE.to_owned(),
+        };
         let lines = match section {
+            "upstreams.*.health" => format!("{base}{name} = {default}\n"),
             "upstreams.*" => BASE.replace("[session]", &format!("{name} = {default}\n[session]")),
             "session" => BASE.replace("[[login", &format!("{name} = {default}\n[[login")),
             "login.methods[]" => format!("{BASE}{name} = {default}\n"),
@@ -182,7 +189,7 @@ fn writing_down_a_default_changes_nothing() {
             panic!("{}", problem::render(&problems, "test.toml", &lines, false))
         });
         assert_eq!(warnings, [], "{}", key.path);
-        let (plain, _) = load_text(BASE, &environment()).unwrap();
+        let (plain, _) = load_text(&base, &environment()).unwrap();
         let mut loaded = loaded;
         loaded.notes.clone_from(&plain.notes);
         assert_eq!(format!("{loaded:?}"), format!("{plain:?}"), "{}", key.path);
@@ -346,7 +353,7 @@ fn the_environment_counts_before_the_file() {
     assert_eq!(loaded.server.listen.len(), 2);
     assert_eq!(loaded.session.idle_timeout, Duration::from_secs(8 * 3600));
     assert_ne!(loaded.session.secrets, [Secret::new(SECRET)]);
-    assert_eq!(loaded.upstreams[0].address.authority(), "app:81");
+    assert_eq!(loaded.upstreams[0].addresses[0].authority(), "app:81");
     assert_eq!(loaded.login.title, "1984");
     assert!(!loaded.log.access);
     assert!(matches!(loaded.store.location, StoreLocation::Memory));
@@ -423,7 +430,7 @@ fn the_command_line_counts_before_everything() {
     let (loaded, _) = load(&source, &environment, &overrides).unwrap();
     assert_eq!(loaded.server.listen, ["127.0.0.1:2".parse().unwrap()]);
     assert_eq!(loaded.upstreams[0].name, "app");
-    assert_eq!(loaded.upstreams[0].address.authority(), "other:4000");
+    assert_eq!(loaded.upstreams[0].addresses[0].authority(), "other:4000");
 
     let two =
         format!("{BASE}[upstreams.two]\nurls = [\"http://b\"]\n[[routes]]\nupstream = \"two\"\n");

@@ -36,7 +36,7 @@ impl Answer {
     }
 
     fn finish(&mut self) {
-        if let Some(mut lease) = self.lease.take() {
+        if let Some(lease) = self.lease.take() {
             lease.give_back();
         }
         if let Some(record) = &mut self.record {

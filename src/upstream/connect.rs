@@ -1,13 +1,24 @@
 //! Making a connection to an upstream, and what can go wrong with it.
 
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
 
-use super::settings::UpstreamSettings;
+use super::meter::{Meter, Metered};
+use super::multiplex::{STREAMS, Shared};
+use super::settings::{Place, Scheme, TlsClient, UpstreamAddress, UpstreamSettings};
+use super::tls;
+use crate::base::metrics::Gauge;
 use crate::base::refusal::{Failure, Refusal};
 use crate::wire::body::Body;
 
@@ -17,59 +28,294 @@ const RESPONSE_HEAD_BYTES: usize = 256 * 1024;
 /// The most fields in the head of an application's response.
 const RESPONSE_FIELDS: usize = 256;
 
+/// What one stream of HTTP/2 may send ahead, in bytes. A client that reads
+/// slowly holds back its own stream only, since the connection's window has
+/// room for every stream's.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// A connection that was just made, and is driven by a task of its own.
+pub enum Connection {
+    /// HTTP/1.1: one request at a time.
+    Http1 {
+        /// Takes the requests.
+        sender: http1::SendRequest<Body>,
+        /// Counts what comes before a response.
+        meter: Arc<Meter>,
+    },
+    /// HTTP/2: many at once.
+    Http2 {
+        /// Takes the requests; can be cloned.
+        sender: http2::SendRequest<Body>,
+        /// What the pool knows of it.
+        shared: Arc<Shared>,
+    },
+}
+
 /// Opens a connection and starts driving it.
 ///
-/// The name is resolved anew for each connection, and all its addresses are
-/// tried in turn within `connect_timeout`.
+/// A name is resolved anew for each connection. Its addresses are tried in
+/// turn, beginning with number `turn`, within `connect_timeout` all together.
 ///
 /// # Errors
 ///
-/// [`Refusal::UpstreamConnectFailed`] or [`Refusal::UpstreamTimeout`], with the
-/// address and the reason.
-pub async fn connect(settings: &UpstreamSettings) -> Result<SendRequest<Body>, Failure> {
-    let address = &settings.address;
+/// [`Refusal::UpstreamConnectFailed`], [`Refusal::UpstreamTlsFailed`],
+/// [`Refusal::UpstreamCertificateInvalid`] or [`Refusal::UpstreamTimeout`],
+/// with the address and the reason.
+pub async fn connect(
+    settings: &UpstreamSettings,
+    address: &UpstreamAddress,
+    turn: usize,
+    open: &Gauge,
+) -> Result<Connection, Failure> {
     let limit = settings.connect_timeout;
-    let dial = TcpStream::connect((address.host.as_str(), address.port));
-    let stream = match timeout(limit, dial).await {
-        Ok(Ok(stream)) => stream,
+    let deadline = Instant::now() + limit;
+    let establish = establish(settings, address, turn, deadline, open);
+    match timeout_at(deadline, establish).await {
+        Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {
-            return Err(Failure::new(
-                Refusal::UpstreamConnectFailed,
-                format_args!(
-                    "upstream {:?} at {}: {error}",
-                    settings.name,
-                    address.authority()
-                ),
-            ));
+            let refusal = error.refusal();
+            let shown = shown(settings, address);
+            let cause = chain(error.source.as_ref());
+            Err(Failure::new(refusal, format_args!("{shown}: {cause}")))
         }
-        Err(_) => return Err(late(settings, "accepted no connection", limit)),
+        Err(_) => Err(late(settings, address, "accepted no connection", limit)),
+    }
+}
+
+/// Whether a connection can be made to one of the addresses. What is spoken
+/// there is not looked at.
+pub async fn is_reachable(settings: &UpstreamSettings) -> bool {
+    for address in &settings.addresses {
+        let deadline = Instant::now() + settings.connect_timeout;
+        let reached = match &address.place {
+            Place::Tcp { host, port } => {
+                let dial = dial(host, *port, 0, deadline);
+                matches!(timeout_at(deadline, dial).await, Ok(Ok(_)))
+            }
+            Place::Unix(path) => {
+                let dial = UnixStream::connect(path);
+                matches!(timeout_at(deadline, dial).await, Ok(Ok(_)))
+            }
+        };
+        if reached {
+            return true;
+        }
+    }
+    false
+}
+
+/// The failure of an upstream that took longer than it may.
+pub fn late(
+    settings: &UpstreamSettings,
+    address: &UpstreamAddress,
+    what: &str,
+    limit: Duration,
+) -> Failure {
+    Failure::new(
+        Refusal::UpstreamTimeout,
+        format_args!("{} {what} within {limit:?}", shown(settings, address)),
+    )
+}
+
+/// How messages call an address of an upstream.
+pub fn shown<'a>(
+    settings: &'a UpstreamSettings,
+    address: &'a UpstreamAddress,
+) -> impl fmt::Display + 'a {
+    Shown(&settings.name, address)
+}
+
+struct Shown<'a>(&'a str, &'a UpstreamAddress);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "upstream {:?} at {}", self.0, self.1)
+    }
+}
+
+/// An error and its causes, in one line.
+pub fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// Why there is no connection.
+struct ConnectError {
+    step: Step,
+    source: Box<dyn StdError + Send + Sync>,
+}
+
+enum Step {
+    Transport,
+    Tls,
+    Http,
+}
+
+impl ConnectError {
+    fn refusal(&self) -> Refusal {
+        let tls_error = self
+            .source
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match (&self.step, tls_error) {
+            (Step::Tls, Some(rustls::Error::InvalidCertificate(_))) => {
+                Refusal::UpstreamCertificateInvalid
+            }
+            (Step::Tls, _) => Refusal::UpstreamTlsFailed,
+            (Step::Transport | Step::Http, _) => Refusal::UpstreamConnectFailed,
+        }
+    }
+}
+
+/// Marks an error with the step in which it happened.
+fn at<E: Into<Box<dyn StdError + Send + Sync>>>(step: Step) -> impl FnOnce(E) -> ConnectError {
+    |source| ConnectError {
+        step,
+        source: source.into(),
+    }
+}
+
+async fn establish(
+    settings: &UpstreamSettings,
+    address: &UpstreamAddress,
+    turn: usize,
+    deadline: Instant,
+    open: &Gauge,
+) -> Result<Connection, ConnectError> {
+    let (host, port) = match &address.place {
+        Place::Tcp { host, port } => (host, *port),
+        Place::Unix(path) => {
+            let stream = UnixStream::connect(path)
+                .await
+                .map_err(at(Step::Transport))?;
+            return http1(stream, open).await.map_err(at(Step::Http));
+        }
     };
+    let stream = dial(host, port, turn, deadline)
+        .await
+        .map_err(at(Step::Transport))?;
     // Small requests must not wait for an acknowledgement. Failing to say so
     // costs time, not correctness.
     let _ = stream.set_nodelay(true);
+    match (address.scheme, &settings.tls) {
+        (Scheme::Http, _) => http1(stream, open).await.map_err(at(Step::Http)),
+        (Scheme::H2c, _) => http2(stream, open).await.map_err(at(Step::Http)),
+        (Scheme::Https, None) => Err(at(Step::Tls)("no settings for TLS")),
+        (Scheme::Https, Some(tls)) => {
+            let name = server_name(tls, host)?;
+            let stream = TlsConnector::from(tls.config.clone())
+                .connect(name, stream)
+                .await
+                .map_err(at(Step::Tls))?;
+            match stream.get_ref().1.alpn_protocol() {
+                Some(b"h2") => http2(stream, open).await,
+                _ => http1(stream, open).await,
+            }
+            .map_err(at(Step::Http))
+        }
+    }
+}
+
+fn server_name(settings: &TlsClient, host: &str) -> Result<ServerName<'static>, ConnectError> {
+    match &settings.server_name {
+        Some(name) => Ok(name.clone()),
+        None => tls::server_name(host)
+            .ok_or_else(|| at(Step::Tls)("the host is no name that a certificate can hold")),
+    }
+}
+
+/// Resolves a name and tries its addresses in turn. None of them may take all
+/// the time that is left for the others.
+async fn dial(host: &str, port: u16, turn: usize, deadline: Instant) -> io::Result<TcpStream> {
+    let mut found: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
+    if !found.is_empty() {
+        let first = turn % found.len();
+        found.rotate_left(first);
+    }
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut left = u32::try_from(found.len()).unwrap_or(u32::MAX);
+    for address in found {
+        let share = deadline.saturating_duration_since(Instant::now()) / left;
+        left = left.saturating_sub(1).max(1);
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(last)
+}
+
+async fn http1<S>(stream: S, open: &Gauge) -> hyper::Result<Connection>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let meter = Arc::new(Meter::default());
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(RESPONSE_HEAD_BYTES)
         .max_headers(RESPONSE_FIELDS)
         .preserve_header_case(false)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| Failure::new(Refusal::UpstreamConnectFailed, error))?;
+        .handshake(TokioIo::new(Metered::new(stream, meter.clone())))
+        .await?;
+    let open = Open::new(open);
     tokio::spawn(async move {
         // Whoever waits for a response learns of an error there; an idle
         // connection that ends is nothing to report.
         let _ = connection.await;
+        drop(open);
     });
-    Ok(sender)
+    Ok(Connection::Http1 { sender, meter })
 }
 
-/// The failure of an upstream that took longer than it may.
-pub fn late(settings: &UpstreamSettings, what: &str, limit: Duration) -> Failure {
-    Failure::new(
-        Refusal::UpstreamTimeout,
-        format_args!(
-            "upstream {:?} at {} {what} within {limit:?}",
-            settings.name,
-            settings.address.authority()
-        ),
-    )
+async fn http2<S>(stream: S, open: &Gauge) -> hyper::Result<Connection>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection_window = STREAM_WINDOW.saturating_mul(u32::try_from(STREAMS).unwrap_or(1));
+    let head = u32::try_from(RESPONSE_HEAD_BYTES).unwrap_or(u32::MAX);
+    // Until the upstream has said how many streams it takes, one is open and
+    // the others wait: it would refuse those that are too many.
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(connection_window)
+        .initial_max_send_streams(1)
+        .max_header_list_size(head)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    let shared = Arc::new(Shared::default());
+    let (open, known) = (Open::new(open), shared.clone());
+    tokio::spawn(async move {
+        let mut connection = std::pin::pin!(connection);
+        loop {
+            tokio::select! {
+                _ = connection.as_mut() => break,
+                () = known.asked() => known.learn(connection.current_max_send_streams()),
+            }
+        }
+        drop(open);
+    });
+    Ok(Connection::Http2 { sender, shared })
+}
+
+/// Counts an open connection.
+struct Open(Gauge);
+
+impl Open {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }

@@ -2,26 +2,33 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use super::connect::{connect, late};
-use super::pool::{Lease, Pool};
+use super::balance::{Tried, choose};
+use super::connect::{chain, late, shown};
+use super::head::{asks_for_bound, copy, is_bound_to_connection};
+use super::pool::{Address, Lease, Want};
 use super::request::Outbound;
 use super::settings::UpstreamSettings;
+use super::standing::{Fleet, Group};
 use crate::base::refusal::{Failure, Refusal};
-use crate::wire::body::{Body, BodyWatch};
 use crate::wire::hop::{check_response_framing, remove_hop_by_hop, write_length_anew};
+use crate::wire::body::{Body, BodyFate, BodyWatch};
 
 /// A worker's connections to all upstreams.
 pub struct Upstreams(Vec<Upstream>);
 
 struct Upstream {
-    settings: UpstreamSettings,
-    pool: Pool,
+    settings: Arc<UpstreamSettings>,
+    addresses: Vec<Arc<Address>>,
+    group: Arc<Group>,
+    turn: AtomicUsize,
 }
 
 /// The application's answer, as far as it has come.
@@ -35,32 +42,41 @@ pub struct Answer {
 }
 
 impl Upstreams {
-    /// Empty pools for each upstream.
-    pub fn new(settings: &[UpstreamSettings]) -> Self {
-        Self(
-            settings
-                .iter()
-                .map(|settings| Upstream {
-                    pool: Pool::new(settings.pool_idle, settings.pool_idle_timeout),
-                    settings: settings.clone(),
-                })
-                .collect(),
-        )
+    /// Without connections yet. `fleet` holds what all workers together know
+    /// of these upstreams.
+    pub fn new(settings: &[UpstreamSettings], fleet: &Fleet) -> Self {
+        let upstream = |(settings, group): (&UpstreamSettings, &Arc<Group>)| {
+            let settings = Arc::new(settings.clone());
+            let address = |(number, address): (usize, &_)| {
+                let (settings, group) = (settings.clone(), group.clone());
+                Arc::new(Address::new(number, settings, Clone::clone(address), group))
+            };
+            Upstream {
+                addresses: settings.addresses.iter().enumerate().map(address).collect(),
+                settings: settings.clone(),
+                group: group.clone(),
+                turn: AtomicUsize::new(0),
+            }
+        };
+        Self(settings.iter().zip(fleet.groups()).map(upstream).collect())
     }
 
     /// Sends a request that policy let pass.
     ///
-    /// A request that a connection took nothing of is sent again, on a fresh
-    /// connection, up to `retries` times. Nothing else is: the application may
-    /// have acted on it.
+    /// Up to `retries` times it is sent again: at another address if no
+    /// connection could be made, on a fresh connection if the old one took
+    /// nothing of it, or if the old one ended without a response and the
+    /// request may be sent twice (see [`copy`]). Nothing else is: the
+    /// application may have acted on it.
     ///
     /// `sent` watches the request's body, if it has one: the time to answer does
     /// not run out while it is still being sent.
     ///
     /// # Errors
     ///
-    /// [`Refusal::UpstreamConnectFailed`], [`Refusal::UpstreamTimeout`],
-    /// [`Refusal::UpstreamProtocolError`], and what rewriting the head refuses.
+    /// Those of [`connect`](super::connect::connect()),
+    /// [`Refusal::UpstreamTimeout`], [`Refusal::UpstreamProtocolError`], and
+    /// what rewriting the head refuses.
     pub async fn forward(
         &self,
         outbound: &Outbound<'_>,
@@ -72,8 +88,17 @@ impl Upstreams {
             .get(outbound.permit.upstream())
             .ok_or_else(|| Failure::new(Refusal::InternalError, "no such upstream"))?;
         let request = outbound.rewrite(request, &upstream.settings)?;
-        upstream.send(request, sent).await
+        let own_host = outbound.wants_own_host(&upstream.settings);
+        upstream.send(request, sent, own_host).await
     }
+}
+
+/// What one attempt came to, where it was no answer.
+enum Lost {
+    /// The request can be sent again: nothing of it was, or it does no harm.
+    Again(Box<Request<Body>>, hyper::Error),
+    /// It may have been acted on.
+    Gone(Failure),
 }
 
 impl Upstream {
@@ -81,66 +106,173 @@ impl Upstream {
         &self,
         mut request: Request<Body>,
         sent: Option<&BodyWatch>,
+        own_host: bool,
     ) -> Result<Answer, Failure> {
         let mut retries = self.settings.retries;
+        let mut tried = Tried::default();
+        let bound = is_bound_to_connection(request.headers());
+        let mut want = match bound {
+            true => Want::Alone,
+            false => Want::Any,
+        };
         loop {
-            let pooled = self.pool.take();
-            let mut lease = match pooled {
-                Some(lease) => lease,
-                None => self.pool.lend(connect(&self.settings).await?),
-            };
-            let start = Instant::now();
-            let Some(sender) = lease.sender() else {
-                return Err(Failure::new(
-                    Refusal::InternalError,
-                    "a lease without connection",
-                ));
-            };
-            let mut answered = pin!(sender.try_send_request(request));
-            match self.wait(answered.as_mut(), sent).await? {
-                Ok(response) => return self.accept(response, lease, start.elapsed()),
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) if retries > 0 => {
-                        retries -= 1;
-                        request = unsent;
+            let address = self.choose(tried)?;
+            let mut lease = match address.lease(want).await {
+                Ok(lease) => lease,
+                Err(failure) => {
+                    self.group.connect_failed(address.number, Instant::now());
+                    tried.add(address.number);
+                    let others = (0..self.addresses.len()).any(|number| !tried.has(number));
+                    if retries == 0 || !others {
+                        return Err(failure);
                     }
-                    _ => return Err(self.broken(&error.into_error())),
-                },
+                    retries = self.retry(retries);
+                    continue;
+                }
+            };
+            if bound {
+                lease.retire();
+            }
+            address
+                .dress
+                .put_on(&mut request, lease.is_http2(), own_host)?;
+            match self.attempt(address, lease, request, sent).await {
+                Ok(answer) => return Ok(answer),
+                Err(Lost::Gone(failure)) => return Err(failure),
+                Err(Lost::Again(_, error)) if retries == 0 => {
+                    return Err(self.invalid(address, &chain(&error)));
+                }
+                Err(Lost::Again(again, _)) => {
+                    retries = self.retry(retries);
+                    request = *again;
+                    if want == Want::Any {
+                        want = Want::Fresh;
+                    }
+                }
             }
         }
     }
 
+    fn retry(&self, retries: u32) -> u32 {
+        self.group.metrics.retries.inc();
+        retries.saturating_sub(1)
+    }
+
+    fn choose(&self, tried: Tried) -> Result<&Arc<Address>, Failure> {
+        let number = match self.addresses.len() {
+            0 | 1 => 0,
+            count => {
+                let now = Instant::now();
+                choose(
+                    self.settings.balance,
+                    count,
+                    self.turn.fetch_add(1, Ordering::Relaxed),
+                    tried,
+                    |member| self.group.is_usable(member, now),
+                    |member| self.addresses.get(member).map_or(0, |a| a.in_flight()),
+                )
+            }
+        };
+        self.addresses
+            .get(number)
+            .ok_or_else(|| Failure::new(Refusal::InternalError, "an upstream without address"))
+    }
+
+    async fn attempt(
+        &self,
+        address: &Arc<Address>,
+        mut lease: Lease,
+        request: Request<Body>,
+        sent: Option<&BodyWatch>,
+    ) -> Result<Answer, Lost> {
+        let copy = match lease.may_be_dead() {
+            true => copy(&request),
+            false => None,
+        };
+        let start = Instant::now();
+        let answered = {
+            let answered = pin!(lease.send(request, sent));
+            self.wait(answered, sent).await
+        };
+        let Some(answered) = answered else {
+            let failure = self.too_late(address, &lease);
+            self.group.failed(address.number, Instant::now());
+            // On HTTP/2 the whole connection may be dead, which nothing else
+            // would tell.
+            lease.retire();
+            return Err(Lost::Gone(failure));
+        };
+        let mut error = match answered {
+            Ok(response) => {
+                let took = start.elapsed();
+                self.group.answered(address.number, start + took);
+                return self
+                    .accept(address, response, lease, took)
+                    .map_err(Lost::Gone);
+            }
+            Err(error) => error,
+        };
+        if let Some(unsent) = error.take_message() {
+            return Err(Lost::Again(Box::new(unsent), error.into_error()));
+        }
+        let error = error.into_error();
+        if let Some(copy) = copy.filter(|_| has_ended(&error)) {
+            return Err(Lost::Again(Box::new(copy), error));
+        }
+        // A body that broke off says nothing about the application.
+        if sent.is_none_or(|body| body.fate() == BodyFate::Fine) {
+            self.group.failed(address.number, Instant::now());
+        }
+        Err(Lost::Gone(self.invalid(address, &chain(&error))))
+    }
+
     /// Waits for `answered`, `response_timeout` long from the moment when the
-    /// request's body has been sent, more or less.
+    /// request's body has been sent, more or less. `None`: in vain.
     async fn wait<F: Future>(
         &self,
         mut answered: Pin<&mut F>,
         sent: Option<&BodyWatch>,
-    ) -> Result<F::Output, Failure> {
+    ) -> Option<F::Output> {
         let limit = self.settings.response_timeout;
         loop {
             let sending = || sent.is_some_and(|body| !body.is_complete());
             let was_sending = sending();
             match timeout(limit, answered.as_mut()).await {
-                Ok(output) => return Ok(output),
+                Ok(output) => return Some(output),
                 // A body that stops coming has a timeout of its own.
                 Err(_) if was_sending || sending() => {}
-                Err(_) => return Err(late(&self.settings, "gave no response", limit)),
+                Err(_) => return None,
             }
         }
     }
 
+    fn too_late(&self, address: &Address, lease: &Lease) -> Failure {
+        if lease.has_interim() {
+            return self.invalid(address, "sent something, but no response");
+        }
+        let limit = self.settings.response_timeout;
+        late(&self.settings, address.address(), "gave no response", limit)
+    }
+
     fn accept(
         &self,
+        address: &Address,
         mut response: Response<Incoming>,
-        lease: Lease,
+        mut lease: Lease,
         took: Duration,
     ) -> Result<Answer, Failure> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(self.invalid("switched protocols without being asked to"));
+            return Err(self.invalid(address, "switched protocols without being asked to"));
         }
         check_response_framing(response.headers(), response.version())
-            .map_err(|_| self.invalid("framed its response ambiguously"))?;
+            .map_err(|_| self.invalid(address, "framed its response ambiguously"))?;
+        if asks_for_bound(&response) {
+            lease.retire();
+        }
+        if response.version() == Version::HTTP_2 {
+            // The version of a message is that of its next connection.
+            *response.version_mut() = Version::HTTP_11;
+        }
         remove_hop_by_hop(response.headers_mut());
         write_length_anew(response.headers_mut());
         Ok(Answer {
@@ -150,24 +282,32 @@ impl Upstream {
         })
     }
 
-    fn broken(&self, error: &hyper::Error) -> Failure {
-        let mut text = error.to_string();
-        let mut source = std::error::Error::source(error);
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
-        self.invalid(&text)
-    }
-
-    fn invalid(&self, what: &str) -> Failure {
+    fn invalid(&self, address: &Address, what: &str) -> Failure {
         Failure::new(
             Refusal::UpstreamProtocolError,
-            format_args!(
-                "upstream {:?} at {}: {what}",
-                self.settings.name,
-                self.settings.address.authority()
-            ),
+            format_args!("{}: {what}", shown(&self.settings, address.address())),
         )
     }
+}
+
+/// Whether the connection ended, or the upstream said that it did not look at
+/// the request, rather than that it answered badly.
+fn has_ended(error: &hyper::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+        return true;
+    }
+    let Some(source) = std::error::Error::source(error) else {
+        return false;
+    };
+    if let Some(error) = source.downcast_ref::<std::io::Error>() {
+        let kind = error.kind();
+        return matches!(
+            kind,
+            BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+        );
+    }
+    source.downcast_ref::<h2::Error>().is_some_and(|error| {
+        error.is_io() || error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM)
+    })
 }

@@ -1,10 +1,24 @@
 //! Layer 4: how a permitted request reaches the application.
+//!
+//! [`request`] makes the head that the application gets; [`forward`] sends it
+//! and reads the head of the answer. [`balance`] picks one of several
+//! addresses by their [`standing`], which requests and [`health`] checks make
+//! known to all workers. Each worker keeps its own connections to an address
+//! ([`pool`], [`multiplex`]), which [`connect`] makes.
 
+pub mod balance;
 pub mod connect;
 pub mod forward;
+pub mod head;
+pub mod health;
+pub mod meter;
+pub mod multiplex;
 pub mod pool;
 pub mod request;
 pub mod settings;
+pub mod standing;
+pub mod tls;
 
 pub use forward::{Answer, Upstreams};
 pub use settings::{HostHeader, UpstreamAddress, UpstreamSettings};
+pub use standing::Fleet;

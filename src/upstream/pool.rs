@@ -1,99 +1,362 @@
-//! Idle connections to one upstream, kept by one worker.
+//! One worker's connections to one address of an upstream.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
+use tokio::sync::watch;
 
-use crate::wire::body::Body;
+use super::connect::{Connection, connect};
+use super::head::Dress;
+use super::meter::Meter;
+use super::multiplex::{Connections, Stream};
+use super::settings::{Scheme, UpstreamAddress, UpstreamSettings};
+use super::standing::Group;
+use crate::base::refusal::{Failure, Refusal};
+use crate::wire::body::{Body, BodyWatch};
 
-/// A worker's idle connections to one upstream. Only that worker's thread
-/// takes the lock, so it is never waited for.
-#[derive(Clone)]
-pub struct Pool {
-    idle: Arc<Mutex<VecDeque<Idle>>>,
-    most: usize,
-    longest: Duration,
+/// An HTTP/1.1 connection that was idle for less than this is taken to be
+/// alive: what is then lost is only what crosses a close on its way. Longer
+/// pauses come with a load so low that a copy of the head (about a microsecond)
+/// is not felt, while under load a connection is used again within less.
+const TRUSTED: Duration = Duration::from_millis(10);
+
+/// An address and this worker's connections to it. Only that worker's thread
+/// takes its locks, so they are never waited for.
+pub struct Address {
+    /// Its number within the upstream.
+    pub number: usize,
+    /// The upstream's settings.
+    pub settings: Arc<UpstreamSettings>,
+    /// How requests look that go there.
+    pub dress: Dress,
+    address: UpstreamAddress,
+    group: Arc<Group>,
+    idle: Mutex<VecDeque<Idle>>,
+    streams: Connections,
+    /// A connection being made that others may share.
+    connecting: Mutex<Option<watch::Receiver<Made>>>,
+    /// Whether HTTP/2 is spoken there, as far as is known.
+    is_http2: AtomicBool,
+    in_flight: AtomicUsize,
+    turn: AtomicUsize,
 }
 
 struct Idle {
     sender: SendRequest<Body>,
+    meter: Arc<Meter>,
     since: Instant,
 }
 
-/// A connection on loan. It goes back with [`Lease::give_back`] when its
-/// response has been read to the end; dropped before, it is closed.
-pub struct Lease {
-    sender: Option<SendRequest<Body>>,
-    pool: Pool,
+/// What became of making a connection; `None`: not known yet.
+type Made = Option<Result<(), (Refusal, String)>>;
+
+/// Which connection a request gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Any that can take it.
+    Any,
+    /// None that was used before.
+    Fresh,
+    /// One that nobody else uses, neither at once nor later.
+    Alone,
 }
 
-impl Pool {
-    /// An empty pool for at most `most` connections, each for `longest`.
-    pub fn new(most: usize, longest: Duration) -> Self {
+/// A connection on loan, or a place on one. An HTTP/1.1 connection goes back
+/// with [`Lease::give_back`] when its response has been read to the end;
+/// dropped before, it is closed.
+pub struct Lease {
+    carrier: Carrier,
+    load: Load,
+    /// Since when it was idle; `None`: it is fresh.
+    idle_since: Option<Instant>,
+    may_return: bool,
+    body: Option<BodyWatch>,
+}
+
+enum Carrier {
+    Http1 {
+        sender: SendRequest<Body>,
+        meter: Arc<Meter>,
+    },
+    Http2(Stream),
+}
+
+/// A request in flight, counted until it is dropped.
+struct Load(Arc<Address>);
+
+impl Load {
+    fn new(address: &Arc<Address>) -> Self {
+        address.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(address.clone())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Address {
+    /// An address without connections.
+    pub fn new(
+        number: usize,
+        settings: Arc<UpstreamSettings>,
+        address: UpstreamAddress,
+        group: Arc<Group>,
+    ) -> Self {
         Self {
-            idle: Arc::default(),
-            most,
-            longest,
+            number,
+            dress: Dress::new(&address),
+            is_http2: AtomicBool::new(address.scheme != Scheme::Http),
+            streams: Connections::new(settings.pool_idle_timeout),
+            settings,
+            address,
+            group,
+            idle: Mutex::default(),
+            connecting: Mutex::default(),
+            in_flight: AtomicUsize::new(0),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> &UpstreamAddress {
+        &self.address
+    }
+
+    /// How many requests of this worker are in flight there.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// A connection for one request: one that is there, or a new one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`connect`].
+    pub async fn lease(self: &Arc<Self>, want: Want) -> Result<Lease, Failure> {
+        if want == Want::Any
+            && let Some(lease) = self.take()
+        {
+            return Ok(lease);
+        }
+        match want == Want::Any && self.is_http2.load(Ordering::Relaxed) {
+            true => self.share().await,
+            false => self.open(want).await,
         }
     }
 
     /// The connection that was used last and can take a request at once.
     /// Drops those that have been closed or are too old.
-    pub fn take(&self) -> Option<Lease> {
+    fn take(self: &Arc<Self>) -> Option<Lease> {
+        if self.is_http2.load(Ordering::Relaxed)
+            && let Some(stream) = self.streams.take()
+        {
+            return Some(self.lend(Carrier::Http2(stream), Some(Instant::now())));
+        }
+        let longest = self.settings.pool_idle_timeout;
         let mut idle = self.lock();
         let now = Instant::now();
         while let Some(oldest) = idle.front() {
-            if !oldest.sender.is_closed() && now.duration_since(oldest.since) < self.longest {
+            if !oldest.sender.is_closed() && now.duration_since(oldest.since) < longest {
                 break;
             }
             idle.pop_front();
         }
         // From the back: the warmest first, so that the others may grow old.
         let at = idle.iter().rposition(|idle| idle.sender.is_ready())?;
-        let found = idle.remove(at)?;
+        let Idle {
+            sender,
+            meter,
+            since,
+        } = idle.remove(at)?;
         drop(idle);
-        if now.duration_since(found.since) >= self.longest {
+        if now.duration_since(since) >= longest {
             return None;
         }
-        Some(self.lend(found.sender))
+        Some(self.lend(Carrier::Http1 { sender, meter }, Some(since)))
     }
 
-    /// A fresh connection, which may come back to this pool.
-    pub fn lend(&self, sender: SendRequest<Body>) -> Lease {
+    /// Makes a connection that those share who need one at the same time: one
+    /// HTTP/2 connection does for all of them.
+    async fn share(self: &Arc<Self>) -> Result<Lease, Failure> {
+        loop {
+            let running = self.connecting().clone();
+            let Some(mut running) = running else {
+                let (made, receiver) = watch::channel(None);
+                *self.connecting() = Some(receiver);
+                // However this ends, by being dropped too, the next one is not
+                // to wait for it.
+                let finished = Finished(self);
+                let lease = self.open(Want::Any).await;
+                drop(finished);
+                let told = match &lease {
+                    Ok(_) => Ok(()),
+                    Err(failure) => {
+                        Err((failure.refusal, failure.cause.clone().unwrap_or_default()))
+                    }
+                };
+                // Nobody may be waiting.
+                let _ = made.send(Some(told));
+                return lease;
+            };
+            let made = match running.wait_for(Option::is_some).await {
+                Ok(made) => made.clone(),
+                // Its maker has gone: the next one tries.
+                Err(_) => None,
+            };
+            match made {
+                Some(Err((refusal, cause))) => return Err(Failure::new(refusal, cause)),
+                Some(Ok(())) => match self.take() {
+                    Some(lease) => return Ok(lease),
+                    // It is HTTP/1.1, or full already.
+                    None if !self.is_http2.load(Ordering::Relaxed) => {
+                        return self.open(Want::Any).await;
+                    }
+                    None => {}
+                },
+                None => {}
+            }
+        }
+    }
+
+    async fn open(self: &Arc<Self>, want: Want) -> Result<Lease, Failure> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let open = &self.group.metrics.connections;
+        let connection = connect(&self.settings, &self.address, turn, open).await?;
+        Ok(match connection {
+            Connection::Http1 { sender, meter } => {
+                self.is_http2.store(false, Ordering::Relaxed);
+                self.lend(Carrier::Http1 { sender, meter }, None)
+            }
+            Connection::Http2 { sender, shared } => {
+                self.is_http2.store(true, Ordering::Relaxed);
+                let stream = match want {
+                    Want::Alone => Stream::new(sender, shared),
+                    Want::Any | Want::Fresh => self.streams.add(sender, shared),
+                };
+                self.lend(Carrier::Http2(stream), None)
+            }
+        })
+    }
+
+    fn lend(self: &Arc<Self>, carrier: Carrier, idle_since: Option<Instant>) -> Lease {
         Lease {
-            sender: Some(sender),
-            pool: self.clone(),
+            carrier,
+            load: Load::new(self),
+            idle_since,
+            may_return: true,
+            body: None,
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn connecting(&self) -> MutexGuard<'_, Option<watch::Receiver<Made>>> {
+        self.connecting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whoever comes after this makes a connection anew.
+struct Finished<'a>(&'a Address);
+
+impl Drop for Finished<'_> {
+    fn drop(&mut self) {
+        *self.0.connecting() = None;
+    }
 }
 
 impl Lease {
-    /// The connection; `None` only after it was given back.
-    pub fn sender(&mut self) -> Option<&mut SendRequest<Body>> {
-        self.sender.as_mut()
+    /// Sends a request, whose body is watched if it has one.
+    ///
+    /// # Errors
+    ///
+    /// The connection's, with the request where nothing of it was sent.
+    pub async fn send(
+        &mut self,
+        request: Request<Body>,
+        body: Option<&BodyWatch>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
+        self.body = body.cloned();
+        match &mut self.carrier {
+            Carrier::Http1 { sender, meter } => {
+                meter.begin();
+                let answered = sender.try_send_request(request).await;
+                meter.end();
+                answered
+            }
+            Carrier::Http2(stream) => {
+                let answered = stream.sender.try_send_request(request).await;
+                stream.answered();
+                answered
+            }
+        }
     }
 
-    /// Puts the connection back, if it is open and there is room.
-    pub fn give_back(&mut self) {
-        let Some(sender) = self.sender.take() else {
+    /// Whether it is a place on an HTTP/2 connection.
+    pub fn is_http2(&self) -> bool {
+        matches!(self.carrier, Carrier::Http2(_))
+    }
+
+    /// Whether the other side may have closed it without our knowing yet. On
+    /// HTTP/2 it may at any time: a server that has served enough requests
+    /// says so while the next ones are under way (RFC 9113 section 6.8).
+    pub fn may_be_dead(&self) -> bool {
+        match (&self.carrier, self.idle_since) {
+            (_, None) => false,
+            (Carrier::Http2(_), Some(_)) => true,
+            (Carrier::Http1 { .. }, Some(since)) => since.elapsed() >= TRUSTED,
+        }
+    }
+
+    /// Whether something came after a request was sent, but no response.
+    pub fn has_interim(&self) -> bool {
+        match &self.carrier {
+            Carrier::Http1 { meter, .. } => meter.has_moved(),
+            Carrier::Http2(_) => false,
+        }
+    }
+
+    /// No other request may use the connection.
+    pub fn retire(&mut self) {
+        self.may_return = false;
+        if let Carrier::Http2(stream) = &self.carrier {
+            stream.retire();
+        }
+    }
+
+    /// Puts the connection back, if it is open, its request was sent whole,
+    /// and there is room. What a client has still to send of a request that
+    /// was answered early would reach the next one's place.
+    pub fn give_back(self) {
+        let Carrier::Http1 { sender, meter } = self.carrier else {
             return;
         };
-        if sender.is_closed() {
+        let is_whole = self.body.is_none_or(|body| body.is_complete());
+        if !self.may_return || !is_whole || sender.is_closed() {
             return;
         }
-        let mut idle = self.pool.lock();
-        if idle.len() >= self.pool.most {
+        let address = &self.load.0;
+        let most = address.settings.pool_idle;
+        let mut idle = address.lock();
+        if idle.len() >= most {
             idle.pop_front();
         }
-        if self.pool.most > 0 {
+        if most > 0 {
             idle.push_back(Idle {
                 sender,
+                meter,
                 since: Instant::now(),
             });
         }

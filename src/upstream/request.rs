@@ -47,7 +47,8 @@ pub struct Outbound<'a> {
 }
 
 impl Outbound<'_> {
-    /// Rewrites the head. The body stays as it is.
+    /// Rewrites the head, for HTTP/1.1. `Host` is left out where it depends on
+    /// the address. The body stays as it is.
     ///
     /// # Errors
     ///
@@ -67,7 +68,10 @@ impl Outbound<'_> {
         // Answered by our own server when the body is first asked for.
         headers.remove(header::EXPECT);
 
-        headers.insert(header::HOST, self.host(upstream)?);
+        match self.host(upstream)? {
+            Some(host) => drop(headers.insert(header::HOST, host)),
+            None => drop(headers.remove(header::HOST)),
+        }
         write_forwarding(headers, self.client, self.conn, self.target, self.trust);
         append_via(headers, version)?;
         if let Some(left) = max_forwards(&parts.method, headers) {
@@ -90,18 +94,28 @@ impl Outbound<'_> {
         Ok(Request::from_parts(parts, body))
     }
 
-    fn host(&self, upstream: &UpstreamSettings) -> Result<HeaderValue, Failure> {
-        let value = match &upstream.host {
+    /// `Host`, unless it depends on the address that the request goes to.
+    fn host(&self, upstream: &UpstreamSettings) -> Result<Option<HeaderValue>, Failure> {
+        if self.wants_own_host(upstream) {
+            return Ok(None);
+        }
+        match &upstream.host {
+            HostHeader::Literal(host) => HeaderValue::from_str(host)
+                .map(Some)
+                .map_err(|_| Failure::from(Refusal::BadHost)),
+            _ => Ok(Some(self.target.authority_value().clone())),
+        }
+    }
+
+    /// Whether the application gets its own address as `Host`, which is
+    /// written once it is known.
+    pub fn wants_own_host(&self, upstream: &UpstreamSettings) -> bool {
+        match upstream.host {
+            HostHeader::Upstream => true,
+            HostHeader::Literal(_) => false,
             // HTTP/1.0 may come without one.
-            HostHeader::Preserve if !self.target.authority().is_empty() => {
-                return Ok(self.target.authority_value().clone());
-            }
-            HostHeader::Preserve | HostHeader::Upstream => {
-                HeaderValue::from_str(&upstream.address.authority())
-            }
-            HostHeader::Literal(host) => HeaderValue::from_str(host),
-        };
-        value.map_err(|_| Failure::from(Refusal::BadHost))
+            HostHeader::Preserve => self.target.authority().is_empty(),
+        }
     }
 
     fn write_identity(&self, headers: &mut HeaderMap) -> Result<(), Failure> {

@@ -7,6 +7,7 @@ mod login;
 mod routes;
 mod secrets;
 mod session;
+mod upstreams;
 
 pub use secrets::{PLACEHOLDERS, SHORTEST_SECRET};
 
@@ -55,7 +56,7 @@ fn assemble(
     let mut notes = Vec::new();
     let edge = edge::compile(settings, problems)?;
     let admin = edge::admin(settings, &edge.server.listen, problems)?;
-    let upstreams = routes::upstreams(settings, problems)?;
+    let upstreams = upstreams::compile(settings, problems)?;
     let routes = routes::compile(settings, &upstreams, problems, &mut notes)?;
     let public: Option<PublicUrl> = settings
         .section("server", "server")

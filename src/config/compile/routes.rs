@@ -1,4 +1,4 @@
-//! Where requests go: `[upstreams]` and `[[routes]]`.
+//! Where requests go: `[[routes]]`.
 
 use http::Method;
 
@@ -6,71 +6,7 @@ use crate::config::problem::{Place, Problem};
 use crate::config::settings::{At, Defect, Section, Settings};
 use crate::config::suggest;
 use crate::policy::route::{Access, AmbiguousPaths, HostPattern, OnRefusal, Route};
-use crate::upstream::settings::{UpstreamAddress, UpstreamSettings};
-
-/// Compiles `[upstreams]`. One without a usable URL gets an empty address,
-/// beside the error, so that routes that name it are checked all the same.
-pub fn upstreams(
-    settings: &Settings,
-    problems: &mut Vec<Problem>,
-) -> Result<Vec<UpstreamSettings>, Defect> {
-    settings
-        .names("upstreams")
-        .iter()
-        .map(|name| {
-            let section = settings.section(&format!("upstreams.{}", name.value), "upstreams.*");
-            let address = address(&section, name, problems)?;
-            Ok(UpstreamSettings {
-                name: name.value.clone(),
-                address,
-                host: section.get("host")?,
-                connect_timeout: section.get("connect_timeout")?,
-                response_timeout: section.get("response_timeout")?,
-                retries: section.get("retries")?,
-                pool_idle: section.get("pool_idle")?,
-                pool_idle_timeout: section.get("pool_idle_timeout")?,
-            })
-        })
-        .collect()
-}
-
-fn address(
-    section: &Section<'_>,
-    name: &At<String>,
-    problems: &mut Vec<Problem>,
-) -> Result<UpstreamAddress, Defect> {
-    let urls: Option<Vec<At<UpstreamAddress>>> = section.optional("urls")?;
-    let example = "write urls = [\"http://127.0.0.1:3000\"] with the address of your application";
-    match urls.as_deref() {
-        Some([at]) => return Ok(at.value.clone()),
-        Some([_, second, ..]) => problems.push(
-            Problem::error(
-                &second.place,
-                "several URLs for one upstream are not available in this version",
-            )
-            .help("keep one of them, or put a load balancer between"),
-        ),
-        Some([]) if !section.is_faulty("urls") => problems.push(
-            Problem::error(
-                &section.place("urls"),
-                format!("upstream `{}` has no URL", name.value),
-            )
-            .help(example),
-        ),
-        None if !section.is_set("urls") => problems.push(
-            Problem::error(
-                &name.place,
-                format!("upstream `{}` has no `urls`", name.value),
-            )
-            .help(example),
-        ),
-        Some([]) | None => {}
-    }
-    Ok(UpstreamAddress {
-        host: String::new(),
-        port: 0,
-    })
-}
+use crate::upstream::settings::UpstreamSettings;
 
 /// Compiles `[[routes]]`; where there is none, one for everything.
 pub fn compile(

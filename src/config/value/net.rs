@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::http::is_host_name;
 use super::{Fault, quoted};
 use crate::config::settings::{Network, PublicUrl};
-use crate::upstream::settings::{HostHeader, UpstreamAddress};
+use crate::upstream::settings::{HostHeader, Place, Scheme, UpstreamAddress};
 use crate::wire::client::Origin;
 
 /// Reads a listening address.
@@ -136,26 +136,25 @@ pub fn origin(text: &str) -> Result<PublicUrl, Fault> {
 ///
 /// # Errors
 ///
-/// It is no URL, has a path, or asks for what this version lacks.
+/// It is no URL, or has a path.
 pub fn upstream(text: &str) -> Result<UpstreamAddress, Fault> {
     let example = "write a URL such as \"http://127.0.0.1:3000\"";
-    for scheme in ["https://", "h2c://", "unix:"] {
-        if text.to_ascii_lowercase().starts_with(scheme) {
-            let name = scheme.trim_end_matches("//");
-            return Err(Fault::new(
-                format!("`{name}` upstreams are not available in this version"),
-                example,
-            ));
-        }
+    if let Some(path) = text.strip_prefix("unix:") {
+        return unix(path);
     }
-    let Some(rest) = text
-        .get(..7)
-        .filter(|scheme| scheme.eq_ignore_ascii_case("http://"))
-        .and_then(|scheme| text.get(scheme.len()..))
-    else {
+    let scheme_of = |scheme: &str| match scheme.to_ascii_lowercase().as_str() {
+        "http" => Some(Scheme::Http),
+        "https" => Some(Scheme::Https),
+        "h2c" => Some(Scheme::H2c),
+        _ => None,
+    };
+    let parts = text
+        .split_once("://")
+        .and_then(|(scheme, rest)| Some((scheme_of(scheme)?, rest)));
+    let Some((scheme, rest)) = parts else {
         let help = match host_and_port(text) {
             Some(_) => format!("put the scheme in front: \"http://{text}\""),
-            None => example.to_string(),
+            None => format!("{example}; https, h2c and unix:/path are possible too"),
         };
         return Err(Fault::new("this is not an http URL", help));
     };
@@ -179,9 +178,31 @@ pub fn upstream(text: &str) -> Result<UpstreamAddress, Fault> {
             example,
         )
     })?;
+    let port = port.unwrap_or(scheme.default_port());
+    Ok(UpstreamAddress::tcp(scheme, host, port))
+}
+
+/// The longest path of a Unix socket on Linux (unix(7)), without the byte
+/// that ends it.
+const LONGEST_SOCKET_PATH: usize = 107;
+
+fn unix(path: &str) -> Result<UpstreamAddress, Fault> {
+    let help = "write the whole path, such as \"unix:/run/app.sock\"";
+    if !path.starts_with('/') || path.ends_with('/') {
+        return Err(Fault::new(
+            "this is not the absolute path of a Unix socket",
+            help,
+        ));
+    }
+    if path.len() > LONGEST_SOCKET_PATH {
+        return Err(Fault::new(
+            format!("the path of a Unix socket has at most {LONGEST_SOCKET_PATH} bytes"),
+            "choose a shorter path",
+        ));
+    }
     Ok(UpstreamAddress {
-        host,
-        port: port.unwrap_or(80),
+        scheme: Scheme::Http,
+        place: Place::Unix(path.into()),
     })
 }
 
@@ -277,17 +298,22 @@ mod tests {
 
     #[test]
     fn upstreams() {
-        let read = |text| upstream(text).ok().map(|a| (a.host, a.port));
-        assert_eq!(
-            read("http://127.0.0.1:3000"),
-            Some(("127.0.0.1".into(), 3000))
-        );
-        assert_eq!(read("HTTP://App/"), Some(("app".into(), 80)));
-        assert_eq!(read("http://[::1]:1"), Some(("::1".into(), 1)));
+        let read = |text| upstream(text).ok().map(|a| a.to_string());
+        for (text, meant) in [
+            ("http://127.0.0.1:3000", "http://127.0.0.1:3000"),
+            ("HTTP://App/", "http://app"),
+            ("http://[::1]:1", "http://[::1]:1"),
+            ("https://a:443", "https://a"),
+            ("https://a:80", "https://a:80"),
+            ("h2c://a:80", "h2c://a"),
+            ("unix:/run/app.sock", "unix:/run/app.sock"),
+        ] {
+            assert_eq!(read(text).as_deref(), Some(meant), "{text}");
+        }
         for text in [
-            "https://a",
-            "h2c://a",
-            "unix:/a",
+            "ftp://a",
+            "unix:a",
+            "unix:/a/",
             "http://a/b",
             "http://u@a",
             "http://a:0",
@@ -299,6 +325,7 @@ mod tests {
         ] {
             assert_eq!(read(text), None, "{text}");
         }
+        assert!(upstream(&format!("unix:/{}", "a".repeat(107))).is_err());
     }
 
     #[test]

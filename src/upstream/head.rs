@@ -1,0 +1,223 @@
+//! The last touches to a request's head, which depend on the address and on
+//! the version of HTTP that is spoken there.
+
+use http::header::{AUTHORIZATION, CONNECTION, HOST, TE, WWW_AUTHENTICATE};
+use http::uri::{Authority, Parts, PathAndQuery, Scheme as UriScheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{Version, request};
+
+use super::settings::{Scheme, UpstreamAddress};
+use crate::base::refusal::{Failure, Refusal};
+use crate::wire::body::Body;
+
+/// What requests to one address have in common.
+#[derive(Clone, Debug)]
+pub struct Dress {
+    /// The address as `Host`; `None` where it cannot be one.
+    host: Option<HeaderValue>,
+    scheme: UriScheme,
+}
+
+impl Dress {
+    /// Of this address.
+    pub fn new(address: &UpstreamAddress) -> Self {
+        Self {
+            host: HeaderValue::from_str(&address.authority()).ok(),
+            scheme: match address.scheme {
+                Scheme::Https => UriScheme::HTTPS,
+                Scheme::Http | Scheme::H2c => UriScheme::HTTP,
+            },
+        }
+    }
+
+    /// Makes the head fit. `own_host`: the application gets the address as
+    /// `Host`. A head that was made to fit elsewhere can be changed again.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::BadHost`] where there is none that HTTP/2 can carry.
+    pub fn put_on(
+        &self,
+        request: &mut Request<Body>,
+        is_http2: bool,
+        own_host: bool,
+    ) -> Result<(), Failure> {
+        if request.version() == Version::HTTP_2 {
+            undo_http2(request)?;
+        }
+        if own_host {
+            let host = self.host.clone().ok_or(Refusal::BadHost)?;
+            request.headers_mut().insert(HOST, host);
+        }
+        if is_http2 {
+            self.make_http2(request)?;
+        }
+        Ok(())
+    }
+
+    /// `Host` becomes `:authority` (RFC 9113 section 8.3.1), and nothing
+    /// speaks of the connection (section 8.2.2); `TE: trailers` may stay.
+    fn make_http2(&self, request: &mut Request<Body>) -> Result<(), Failure> {
+        let headers = request.headers_mut();
+        headers.remove(CONNECTION);
+        let host = headers.remove(HOST).ok_or(Refusal::BadHost)?;
+        let authority =
+            Authority::try_from(host.as_bytes()).map_err(|e| Failure::new(Refusal::BadHost, e))?;
+        let mut parts = Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(authority);
+        parts.path_and_query = Some(path_and_query(request.uri()));
+        *request.uri_mut() =
+            Uri::from_parts(parts).map_err(|e| Failure::new(Refusal::InternalError, e))?;
+        *request.version_mut() = Version::HTTP_2;
+        Ok(())
+    }
+}
+
+/// Back to the head of HTTP/1.1.
+fn undo_http2(request: &mut Request<Body>) -> Result<(), Failure> {
+    let authority = request.uri().authority().ok_or(Refusal::BadHost)?;
+    let host =
+        HeaderValue::from_str(authority.as_str()).map_err(|e| Failure::new(Refusal::BadHost, e))?;
+    let target = path_and_query(request.uri());
+    *request.uri_mut() = Uri::from(target);
+    *request.version_mut() = Version::HTTP_11;
+    let headers = request.headers_mut();
+    headers.insert(HOST, host);
+    if headers.contains_key(TE) {
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    Ok(())
+}
+
+fn path_and_query(uri: &Uri) -> PathAndQuery {
+    match uri.path_and_query() {
+        Some(target) => target.clone(),
+        None => PathAndQuery::from_static("/"),
+    }
+}
+
+/// A copy of a request that may be sent twice: without a body, and with a
+/// method that means the same however often it is sent (RFC 9110 section
+/// 9.2.2). `None` for any other.
+pub fn copy(request: &Request<Body>) -> Option<Request<Body>> {
+    let is_idempotent = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
+    );
+    if !is_idempotent || !matches!(request.body(), Body::Empty) {
+        return None;
+    }
+    let (mut head, ()) = Request::new(()).into_parts();
+    let request::Parts {
+        method,
+        uri,
+        version,
+        headers,
+        ..
+    } = &mut head;
+    method.clone_from(request.method());
+    uri.clone_from(request.uri());
+    *version = request.version();
+    headers.clone_from(request.headers());
+    Some(Request::from_parts(head, Body::Empty))
+}
+
+/// Whether a request proves who sends it by a scheme that holds for the whole
+/// connection, whoever uses it next (RFC 4559 section 6).
+pub fn is_bound_to_connection(headers: &HeaderMap) -> bool {
+    has_bound_scheme(headers, &AUTHORIZATION)
+}
+
+/// Whether a response begins such a proof.
+pub fn asks_for_bound<B>(response: &Response<B>) -> bool {
+    response.status() == StatusCode::UNAUTHORIZED
+        && has_bound_scheme(response.headers(), &WWW_AUTHENTICATE)
+}
+
+fn has_bound_scheme(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.get_all(name).iter().any(|value| {
+        value
+            .as_bytes()
+            .split(|byte| matches!(byte, b',' | b' ' | b'\t'))
+            .any(|word| {
+                word.eq_ignore_ascii_case(b"ntlm") || word.eq_ignore_ascii_case(b"negotiate")
+            })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: &str, target: &str) -> Request<Body> {
+        Request::builder()
+            .method(method)
+            .uri(target)
+            .header(HOST, "app.example.com:81")
+            .header(TE, "trailers")
+            .header(CONNECTION, "te")
+            .body(Body::Empty)
+            .unwrap()
+    }
+
+    #[test]
+    fn a_head_can_change_its_version_and_back() {
+        let address = UpstreamAddress::tcp(Scheme::Https, "app", 8443);
+        let dress = Dress::new(&address);
+        for target in ["/a?b", "*", "/%2F//..;x?"] {
+            let mut request = request("OPTIONS", target);
+            dress.put_on(&mut request, true, false).unwrap();
+            assert_eq!(request.version(), Version::HTTP_2);
+            let uri = request.uri();
+            assert_eq!(uri.scheme_str(), Some("https"));
+            assert_eq!(uri.authority().unwrap(), "app.example.com:81");
+            assert_eq!(uri.path_and_query().unwrap(), target);
+            assert_eq!(request.headers().len(), 1);
+            assert_eq!(request.headers()[TE], "trailers");
+
+            dress.put_on(&mut request, true, true).unwrap();
+            assert_eq!(request.uri().authority().unwrap(), "app:8443");
+
+            dress.put_on(&mut request, false, false).unwrap();
+            assert_eq!(request.version(), Version::HTTP_11);
+            assert_eq!(request.uri(), target);
+            assert_eq!(request.headers()[HOST], "app:8443");
+            assert_eq!(request.headers()[CONNECTION], "te");
+        }
+    }
+
+    #[test]
+    fn only_idempotent_requests_without_body_are_copied() {
+        for method in ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"] {
+            let request = request(method, "/a");
+            let copy = copy(&request).unwrap();
+            assert_eq!(copy.method(), request.method());
+            assert_eq!(copy.uri(), request.uri());
+            assert_eq!(copy.headers(), request.headers());
+        }
+        for method in ["POST", "PATCH", "LINK"] {
+            assert!(copy(&request(method, "/a")).is_none(), "{method}");
+        }
+        let with_body = request("PUT", "/").map(|_| Body::from(bytes::Bytes::from("x")));
+        assert!(copy(&with_body).is_none());
+    }
+
+    #[test]
+    fn schemes_of_connections_are_found() {
+        let response = |status: u16, value: &str| {
+            let response = Response::builder().status(status);
+            response.header(WWW_AUTHENTICATE, value).body(()).unwrap()
+        };
+        for value in [
+            "NTLM",
+            "negotiate",
+            "Basic realm=\"a\", Negotiate",
+            "NTLM TlRM",
+        ] {
+            assert!(asks_for_bound(&response(401, value)), "{value}");
+            assert!(!asks_for_bound(&response(200, value)), "{value}");
+        }
+        assert!(!asks_for_bound(&response(401, "Bearer realm=\"ntlmish\"")));
+    }
+}

@@ -1,0 +1,152 @@
+//! The HTTP/2 connections of one worker to one address: few, each with many
+//! streams.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::http2::SendRequest;
+use tokio::sync::Notify;
+
+use crate::wire::body::Body;
+
+/// The most streams of one connection, even if the upstream allows more:
+/// beyond that another connection is the better one, since all streams of one
+/// wait for the same lost packet.
+pub const STREAMS: usize = 100;
+
+/// What is known of a connection, by its driver, its streams and the pool.
+#[derive(Debug)]
+pub struct Shared {
+    in_use: AtomicUsize,
+    most: AtomicUsize,
+    is_settled: AtomicBool,
+    is_retired: AtomicBool,
+    ask: Notify,
+    idle_since: Mutex<Instant>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            in_use: AtomicUsize::new(0),
+            most: AtomicUsize::new(STREAMS),
+            is_settled: AtomicBool::new(false),
+            is_retired: AtomicBool::new(false),
+            ask: Notify::new(),
+            idle_since: Mutex::new(Instant::now()),
+        }
+    }
+}
+
+impl Shared {
+    /// Waits until somebody wants to know how many streams there may be.
+    pub async fn asked(&self) {
+        self.ask.notified().await;
+    }
+
+    /// Takes in how many the upstream allows.
+    pub fn learn(&self, most: usize) {
+        self.most.store(most.min(STREAMS), Ordering::Relaxed);
+    }
+
+    /// No new streams from now on; those that are open go on.
+    pub fn retire(&self) {
+        self.is_retired.store(true, Ordering::Relaxed);
+    }
+
+    fn has_room(&self) -> bool {
+        self.in_use.load(Ordering::Relaxed) < self.most.load(Ordering::Relaxed)
+    }
+
+    fn is_old(&self, now: Instant, longest: Duration) -> bool {
+        self.in_use.load(Ordering::Relaxed) == 0
+            && now.saturating_duration_since(*self.idle_since()) >= longest
+    }
+
+    fn idle_since(&self) -> MutexGuard<'_, Instant> {
+        self.idle_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A worker's connections to one address. Only that worker's thread takes the
+/// lock, so it is never waited for.
+pub struct Connections {
+    open: Mutex<Vec<(SendRequest<Body>, Arc<Shared>)>>,
+    longest: Duration,
+}
+
+/// A place on a connection for one request, until it is dropped.
+pub struct Stream {
+    /// Takes the request.
+    pub sender: SendRequest<Body>,
+    shared: Arc<Shared>,
+}
+
+impl Connections {
+    /// None yet. One without any stream is dropped after `longest`.
+    pub fn new(longest: Duration) -> Self {
+        Self {
+            open: Mutex::default(),
+            longest,
+        }
+    }
+
+    /// A place on the oldest connection that has one, so that the others may
+    /// grow old. Drops those that have been closed or are idle for too long.
+    pub fn take(&self) -> Option<Stream> {
+        let mut open = self.lock();
+        if open.is_empty() {
+            return None;
+        }
+        let now = Instant::now();
+        open.retain(|(sender, shared)| {
+            !sender.is_closed()
+                && !shared.is_retired.load(Ordering::Relaxed)
+                && !shared.is_old(now, self.longest)
+        });
+        let (sender, shared) = open.iter().find(|(_, shared)| shared.has_room())?;
+        Some(Stream::new(sender.clone(), shared.clone()))
+    }
+
+    /// Takes in a fresh connection, and gives its first place.
+    pub fn add(&self, sender: SendRequest<Body>, shared: Arc<Shared>) -> Stream {
+        self.lock().push((sender.clone(), shared.clone()));
+        Stream::new(sender, shared)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(SendRequest<Body>, Arc<Shared>)>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stream {
+    /// The place of one request on a connection.
+    pub fn new(sender: SendRequest<Body>, shared: Arc<Shared>) -> Self {
+        shared.in_use.fetch_add(1, Ordering::Relaxed);
+        Self { sender, shared }
+    }
+
+    /// A response has come, and so have the settings of the upstream, which
+    /// are the first thing it sends (RFC 9113 section 3.4).
+    pub fn answered(&self) {
+        if !self.shared.is_settled.swap(true, Ordering::Relaxed) {
+            self.shared.ask.notify_one();
+        }
+    }
+
+    /// No new streams on its connection.
+    pub fn retire(&self) {
+        self.shared.retire();
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.shared.in_use.fetch_sub(1, Ordering::Relaxed) == 1 {
+            *self.shared.idle_since() = Instant::now();
+        }
+    }
+}
