@@ -18,8 +18,8 @@ use super::request::Outbound;
 use super::settings::UpstreamSettings;
 use super::standing::{Fleet, Group};
 use crate::base::refusal::{Failure, Refusal};
-use crate::wire::hop::{check_response_framing, remove_hop_by_hop, write_length_anew};
 use crate::wire::body::{Body, BodyFate, BodyWatch};
+use crate::wire::hop::{check_response_framing, remove_hop_by_hop, write_length_anew};
 
 /// A worker's connections to all upstreams.
 pub struct Upstreams(Vec<Upstream>);
@@ -227,20 +227,22 @@ impl Upstream {
     }
 
     /// Waits for `answered`, `response_timeout` long from the moment when the
-    /// request's body has been sent, more or less. `None`: in vain.
+    /// request's body has been sent, or the application stopped taking it, more
+    /// or less. `None`: in vain.
     async fn wait<F: Future>(
         &self,
         mut answered: Pin<&mut F>,
         sent: Option<&BodyWatch>,
     ) -> Option<F::Output> {
         let limit = self.settings.response_timeout;
+        let progress = || sent.map(|body| (body.bytes(), body.is_complete()));
+        let mut before = progress();
         loop {
-            let sending = || sent.is_some_and(|body| !body.is_complete());
-            let was_sending = sending();
             match timeout(limit, answered.as_mut()).await {
                 Ok(output) => return Some(output),
+                Err(_) if progress() != before => before = progress(),
                 // A body that stops coming has a timeout of its own.
-                Err(_) if was_sending || sending() => {}
+                Err(_) if sent.is_some_and(|body| !body.is_complete() && body.is_waiting()) => {}
                 Err(_) => return None,
             }
         }

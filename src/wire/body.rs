@@ -82,6 +82,7 @@ struct Watched {
     fate: AtomicU8,
     bytes: AtomicU64,
     ended: AtomicBool,
+    waiting: AtomicBool,
 }
 
 impl BodyWatch {
@@ -103,6 +104,16 @@ impl BodyWatch {
     /// Whether the body has been passed on whole.
     pub fn is_complete(&self) -> bool {
         self.0.ended.load(Ordering::Acquire)
+    }
+
+    /// Whether the next piece is being waited for: whoever consumes the body
+    /// has taken all that came.
+    pub fn is_waiting(&self) -> bool {
+        self.0.waiting.load(Ordering::Relaxed)
+    }
+
+    fn wait(&self, waiting: bool) {
+        self.0.waiting.store(waiting, Ordering::Relaxed);
     }
 
     fn fail(&self, error: &BodyError) {
@@ -269,7 +280,11 @@ where
             return Poll::Ready(None);
         }
         loop {
-            let Poll::Ready(next) = Pin::new(&mut this.inner).poll_frame(cx) else {
+            let polled = Pin::new(&mut this.inner).poll_frame(cx);
+            if let Some(watch) = &this.watch {
+                watch.wait(polled.is_pending());
+            }
+            let Poll::Ready(next) = polled else {
                 ready!(this.poll_idle(cx));
                 return this.fail(BodyError::Idle);
             };

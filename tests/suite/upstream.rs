@@ -281,3 +281,29 @@ fn an_answer_that_stops_half_way_is_cut() {
         String::from_utf8_lossy(&rest)
     );
 }
+
+/// It takes the connection, and then nothing of what is sent.
+#[test]
+fn an_application_that_stops_reading_is_given_up() {
+    // A listener whose connections nobody accepts takes what fits into its
+    // socket's buffer.
+    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = Config::to(deaf.local_addr().unwrap())
+        .set("upstreams.app.response_timeout", "500ms")
+        .set("server.limits.body_idle_timeout", "1m")
+        .start();
+    let mut client = Client::connect(proxy.addr());
+    let head = "POST /public HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n";
+    client.send(head);
+    let writer = std::thread::spawn(move || {
+        // Until the sockets between are full, or the proxy has closed.
+        let piece = vec![b'x'; 1 << 20];
+        while client.try_send(&piece).is_ok() {}
+        client
+    });
+    let line = proxy
+        .output()
+        .wait_for_json(|l| l["kind"] == "access" && l["reason"] == "upstream_timeout");
+    assert_eq!(line["status"], 504);
+    drop(writer.join().unwrap());
+}
