@@ -11,11 +11,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::meter::{Meter, Metered};
-use super::multiplex::{STREAMS, Shared};
+use super::multiplex::{STREAMS, Shared, UNKNOWN};
 use super::settings::{Place, Scheme, TlsClient, UpstreamAddress, UpstreamSettings};
 use super::tls;
 use crate::base::metrics::Gauge;
@@ -82,22 +83,22 @@ pub async fn connect(
     }
 }
 
-/// Whether a connection can be made to one of the addresses. What is spoken
-/// there is not looked at.
+/// Whether a connection can be made to one of the addresses, all of which are
+/// tried at once. What is spoken there is not looked at.
 pub async fn is_reachable(settings: &UpstreamSettings) -> bool {
+    let mut attempts = JoinSet::new();
     for address in &settings.addresses {
         let deadline = Instant::now() + settings.connect_timeout;
-        let reached = match &address.place {
-            Place::Tcp { host, port } => {
-                let dial = dial(host, *port, 0, deadline);
-                matches!(timeout_at(deadline, dial).await, Ok(Ok(_)))
+        let place = address.place.clone();
+        attempts.spawn(timeout_at(deadline, async move {
+            match place {
+                Place::Tcp { host, port } => dial(&host, port, 0, deadline).await.is_ok(),
+                Place::Unix(path) => UnixStream::connect(path).await.is_ok(),
             }
-            Place::Unix(path) => {
-                let dial = UnixStream::connect(path);
-                matches!(timeout_at(deadline, dial).await, Ok(Ok(_)))
-            }
-        };
-        if reached {
+        }));
+    }
+    while let Some(attempt) = attempts.join_next().await {
+        if matches!(attempt, Ok(Ok(true))) {
             return true;
         }
     }
@@ -279,13 +280,11 @@ where
 {
     let connection_window = STREAM_WINDOW.saturating_mul(u32::try_from(STREAMS).unwrap_or(1));
     let head = u32::try_from(RESPONSE_HEAD_BYTES).unwrap_or(u32::MAX);
-    // Until the upstream has said how many streams it takes, one is open and
-    // the others wait: it would refuse those that are too many.
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(connection_window)
-        .initial_max_send_streams(1)
+        .initial_max_send_streams(UNKNOWN)
         .max_header_list_size(head)
         .handshake(TokioIo::new(stream))
         .await?;

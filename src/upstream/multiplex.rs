@@ -15,6 +15,10 @@ use crate::wire::body::Body;
 /// wait for the same lost packet.
 pub const STREAMS: usize = 100;
 
+/// How many streams a connection opens until the upstream has said how many
+/// it takes. The others wait that long: it would refuse those that are too many.
+pub const UNKNOWN: usize = 1;
+
 /// What is known of a connection, by its driver, its streams and the pool.
 #[derive(Debug)]
 pub struct Shared {
@@ -45,9 +49,12 @@ impl Shared {
         self.ask.notified().await;
     }
 
-    /// Takes in how many the upstream allows.
+    /// Takes in how many the upstream allows. Before the first response
+    /// [`UNKNOWN`] means that it has not said so yet.
     pub fn learn(&self, most: usize) {
-        self.most.store(most.min(STREAMS), Ordering::Relaxed);
+        if most != UNKNOWN || self.is_settled.load(Ordering::Relaxed) {
+            self.most.store(most.min(STREAMS), Ordering::Relaxed);
+        }
     }
 
     /// No new streams from now on; those that are open go on.
@@ -75,6 +82,8 @@ impl Shared {
 /// lock, so it is never waited for.
 pub struct Connections {
     open: Mutex<Vec<(SendRequest<Body>, Arc<Shared>)>>,
+    /// What the last connection allowed: likely what the next one will.
+    usual: AtomicUsize,
     longest: Duration,
 }
 
@@ -90,6 +99,7 @@ impl Connections {
     pub fn new(longest: Duration) -> Self {
         Self {
             open: Mutex::default(),
+            usual: AtomicUsize::new(STREAMS),
             longest,
         }
     }
@@ -107,12 +117,22 @@ impl Connections {
                 && !shared.is_retired.load(Ordering::Relaxed)
                 && !shared.is_old(now, self.longest)
         });
-        let (sender, shared) = open.iter().find(|(_, shared)| shared.has_room())?;
+        let Some((sender, shared)) = open.iter().find(|(_, shared)| shared.has_room()) else {
+            let (_, last) = open.last()?;
+            let most = last.most.load(Ordering::Relaxed);
+            self.usual.store(most, Ordering::Relaxed);
+            return None;
+        };
+        if !shared.is_settled.load(Ordering::Relaxed) {
+            shared.ask.notify_one();
+        }
         Some(Stream::new(sender.clone(), shared.clone()))
     }
 
     /// Takes in a fresh connection, and gives its first place.
     pub fn add(&self, sender: SendRequest<Body>, shared: Arc<Shared>) -> Stream {
+        let usual = self.usual.load(Ordering::Relaxed);
+        shared.most.store(usual, Ordering::Relaxed);
         self.lock().push((sender.clone(), shared.clone()));
         Stream::new(sender, shared)
     }

@@ -33,3 +33,8 @@ mod targets;
 mod timeouts;
 mod upstream;
 mod users;
+mod upstream_balance;
+mod upstream_grpc;
+mod upstream_http2;
+mod upstream_pool;
+mod upstream_tls;
