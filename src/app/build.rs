@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use http::HeaderValue;
 
 use crate::base::clock::Clock;
 use crate::base::metrics::Metrics;
+use crate::base::rate::RateLimiter;
 use crate::config::Compiled;
 use crate::login::page::Pages;
 use crate::login::password::Logins;
@@ -31,6 +33,8 @@ pub struct Parts {
     pub fleet: Fleet,
     /// The password checks.
     pub logins: Logins,
+    /// How often each client may ask, if that is limited.
+    pub limiter: Option<Arc<RateLimiter>>,
     /// Where access lines go.
     pub access: AccessLog,
 }
@@ -72,9 +76,19 @@ pub fn state(compiled: &Compiled, metrics: &Metrics) -> Result<Arc<ArcSwap<State
         after_logout: login.after_logout.clone(),
         redirect_hosts: login.redirect_hosts.clone(),
         pages,
+        hsts: hsts(compiled),
         body_idle_timeout: compiled.server.body_idle_timeout,
     };
     Ok(Arc::new(ArcSwap::from_pointee(state)))
+}
+
+/// `Strict-Transport-Security` (RFC 6797 section 6.1), if it is to be sent.
+fn hsts(compiled: &Compiled) -> Option<HeaderValue> {
+    let seconds = compiled.server.tls.as_ref()?.hsts.as_secs();
+    match seconds {
+        0 => None,
+        seconds => HeaderValue::from_str(&format!("max-age={seconds}")).ok(),
+    }
 }
 
 /// A worker's live parts. Must be called in the worker's runtime.
@@ -94,6 +108,7 @@ pub fn worker(
             parts.touches.clone(),
         )),
         logins: parts.logins.clone(),
+        limiter: parts.limiter.clone(),
         metrics: metrics.clone(),
         access: parts.access.clone(),
     })

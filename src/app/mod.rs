@@ -5,7 +5,7 @@ pub mod build;
 pub mod logging;
 pub mod signals;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -17,9 +17,12 @@ use crate::admin::health::Health;
 use crate::admin::{Admin, serve};
 use crate::base::clock::Clock;
 use crate::base::metrics::Metrics;
+use crate::base::rate::RateLimiter;
 use crate::config::{Compiled, Problem};
 use crate::login::password::Logins;
 use crate::server::runtime::{self, MakeWorker};
+use crate::server::settings::ListenAddress;
+use crate::server::tls::Tls;
 use crate::session::Sessions;
 use crate::session::store;
 use crate::upstream::{self, Fleet};
@@ -36,7 +39,7 @@ const JOIN_MARGIN: Duration = Duration::from_secs(1);
 pub fn run(
     mut compiled: Compiled,
     warnings: &[Problem],
-    on_ready: impl FnOnce(&[SocketAddr]),
+    on_ready: impl FnOnce(&[ListenAddress]),
 ) -> Result<(), String> {
     let log = logging::start(&compiled.log);
     let metrics = Arc::new(Metrics::new());
@@ -45,8 +48,18 @@ pub fn run(
     let logins = Logins::start(&compiled.login).map_err(|e| e.to_string())?;
     let state = build::state(&compiled, &metrics)?;
 
-    let bound = runtime::bind_all(&compiled.server)?;
+    let tls = match &compiled.server.tls {
+        Some(settings) => Some(Arc::new(Tls::open(settings, &metrics, clock.clone())?)),
+        None => None,
+    };
+
+    let mut bound = runtime::bind_all(&compiled.server)?;
     compiled.server.listen.clone_from(&bound.addresses);
+    if let Some(tls) = &mut compiled.server.tls {
+        tls.redirect_http = bound.redirect;
+    }
+    // Dropped, and so removed, when the process ends.
+    let _socket_files = std::mem::take(&mut bound.files);
     let admin_socket = bind_admin(&mut compiled)?;
 
     let fleet = Fleet::new(&compiled.upstreams, &metrics);
@@ -60,6 +73,9 @@ pub fn run(
             touches: Arc::default(),
             fleet: fleet.clone(),
             logins,
+            limiter: compiled
+                .requests_per_ip
+                .map(|r| Arc::new(RateLimiter::new(r))),
             access: log.access(),
         };
         Arc::new(move || build::worker(&parts, &opened, &clock, &metrics))
@@ -70,8 +86,15 @@ pub fn run(
         .map_err(|error| format!("no runtime: {error}"))?;
     // Before "ready", so that a signal that comes right after it is obeyed.
     let mut signals = background.block_on(async { signals::Signals::listen() })?;
-    let workers = runtime::start(bound, &settings, &metrics, &make_worker, &draining)
-        .map_err(|error| format!("cannot start the worker threads: {error}"))?;
+    let workers = runtime::start(
+        bound,
+        &settings,
+        tls.as_ref(),
+        &metrics,
+        &make_worker,
+        &draining,
+    )
+    .map_err(|error| format!("cannot start the worker threads: {error}"))?;
 
     let serving = Arc::new(AtomicBool::new(true));
     for warning in warnings {
@@ -88,6 +111,9 @@ pub fn run(
 
     background.block_on(async {
         upstream::health::start(&compiled.upstreams, &fleet);
+        if let Some(tls) = tls {
+            tokio::spawn(tls.follow());
+        }
         if let Some(socket) = admin_socket {
             let sessions = || {
                 let handle = opened.handle();

@@ -25,6 +25,10 @@ pub struct Metrics {
     store: Vec<StoreSeries>,
     requests: Family<Labels, Counter>,
     upstreams: UpstreamFamilies,
+    certificates: Family<Labels, Gauge>,
+    failed_reloads: Counter,
+    /// Handshakes of clients that failed.
+    pub failed_handshakes: Counter,
     /// Time from a request's head to the end of its response, in the proxy.
     pub duration: Histogram,
     /// Time from sending a request upstream to the head of its response.
@@ -162,6 +166,16 @@ impl UpstreamFamilies {
     }
 }
 
+/// The series of the TLS certificates.
+#[derive(Clone, Debug)]
+pub struct TlsMetrics {
+    /// When each ends, in seconds since the Unix epoch, in the order of the
+    /// configuration.
+    pub expiry: Vec<Gauge>,
+    /// Changes of the files that could not be used.
+    pub failed_reloads: Counter,
+}
+
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 type Labels = Vec<(&'static str, String)>;
@@ -177,6 +191,9 @@ impl Metrics {
         let latency =
             Family::<Labels, Histogram, fn() -> Histogram>::new_with_constructor(Histogram::fine);
         let requests = Family::<Labels, Counter>::default();
+        let certificates = Family::<Labels, Gauge>::default();
+        let failed_reloads = Counter::default();
+        let failed_handshakes = Counter::default();
         let created = Counter::default();
         let duration = Histogram::fine();
         let upstream = Histogram::fine();
@@ -227,6 +244,22 @@ impl Metrics {
             "Open client connections",
             connections.clone(),
         );
+        registry.register_with_unit(
+            "certificate_expiry_timestamp",
+            "When each TLS certificate ends, in seconds since 1970, by its place in the configuration",
+            Unit::Seconds,
+            certificates.clone(),
+        );
+        registry.register(
+            "certificate_reload_failures",
+            "Changes of the TLS files that could not be used",
+            failed_reloads.clone(),
+        );
+        registry.register(
+            "tls_handshake_failures",
+            "TLS handshakes of clients that failed",
+            failed_handshakes.clone(),
+        );
         registry.register("draining", "1 while shutting down", draining.clone());
         let upstreams = UpstreamFamilies::default();
         upstreams.register(&mut registry);
@@ -258,6 +291,9 @@ impl Metrics {
                 })
                 .collect(),
             registry,
+            certificates,
+            failed_reloads,
+            failed_handshakes,
             created,
             requests,
             upstreams,
@@ -288,6 +324,18 @@ impl Metrics {
             retries: families.retries.get_or_create_owned(&labels),
             ejections: families.ejections.get_or_create_owned(&labels),
             unhealthy: families.unhealthy.get_or_create_owned(&labels),
+        }
+    }
+
+    /// The series of so many TLS certificates.
+    pub fn tls(&self, certificates: usize) -> TlsMetrics {
+        let expiry = |number: usize| {
+            self.certificates
+                .get_or_create_owned(&vec![("certificate", number.to_string())])
+        };
+        TlsMetrics {
+            expiry: (0..certificates).map(expiry).collect(),
+            failed_reloads: self.failed_reloads.clone(),
         }
     }
 

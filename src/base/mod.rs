@@ -4,6 +4,7 @@ pub mod clock;
 pub mod crypto;
 pub mod identity;
 pub mod metrics;
+pub mod rate;
 pub mod refusal;
 pub mod secret;
 

@@ -127,6 +127,14 @@ refusals! {
     BadFraming => "bad_framing", BAD_REQUEST, "http_request_error", Warn, "Bad message framing";
     /// A trusted proxy sent a forwarding header that cannot be read.
     BadForwardingHeader => "bad_forwarding_header", BAD_REQUEST, "http_request_error", Warn, "Bad forwarding header";
+    /// A client that is no trusted proxy sent a PROXY header.
+    UntrustedProxyHeader => "untrusted_proxy_header", BAD_REQUEST, "http_request_error", Warn, "PROXY header refused";
+    /// A trusted proxy sent no PROXY header, or one that cannot be read, though `server.proxy_protocol` is set.
+    BadProxyHeader => "bad_proxy_header", BAD_REQUEST, "http_request_error", Error, "Bad PROXY header";
+    /// A request that could change something came over plain http to the listener that only redirects to https.
+    HttpsRequired => "https_required", FORBIDDEN, "http_request_denied", Info, "Use https";
+    /// The client's address made more requests than `server.limits.requests_per_ip` allows; `Retry-After` says when to try again.
+    RateLimited => "rate_limited", TOO_MANY_REQUESTS, "http_request_denied", Warn, "Too many requests";
     /// The request head is larger than `server.limits` allows.
     RequestHeaderTooLarge => "request_header_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "http_request_error", Warn, "Request header too large";
     /// The request body is larger than `body_bytes` allows.

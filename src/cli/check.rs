@@ -4,7 +4,9 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::config::problem::Place;
 use crate::config::{self, Environment, Overrides, Problem, Source, locate};
+use crate::server::tls;
 
 /// Checks the configuration. Problems go to standard error, the verdict to
 /// standard output. Exit code 0 if Cloakroom would start with it, warnings or
@@ -54,7 +56,14 @@ fn check(file: Option<&Path>, environment: &Environment, colour: bool) -> Report
         }
     };
     let (problems, fine) = match config::load(&source, environment, &Overrides::default()) {
-        Ok((_, warnings)) => (warnings, true),
+        Ok((compiled, mut problems)) => {
+            let tls = compiled.server.tls.as_ref().map(tls::check);
+            let faults = tls.and_then(Result::err).into_iter();
+            let faults: Vec<_> = faults.map(|f| Problem::error(&Place::Whole, f)).collect();
+            let fine = faults.is_empty();
+            problems.extend(faults);
+            (problems, fine)
+        }
         Err(problems) => (problems, false),
     };
     Report {

@@ -10,6 +10,7 @@ use crate::app;
 use crate::base::secret::Secret;
 use crate::config::{self, Environment, Overrides, Source};
 use crate::login::password::hash::Hash;
+use crate::server::settings::ListenAddress;
 
 /// Name, password and role of each demo user.
 const USERS: [(&str, &str, Option<&str>); 2] = [
@@ -46,8 +47,8 @@ fn demo(listen: SocketAddr) -> Result<(), String> {
     let (compiled, warnings) = config::load(&source, &environment, &overrides)
         .map_err(|problems| source.render(&problems, false))?;
     app::run(compiled, &warnings, |addresses| {
-        if let Some(address) = addresses.first() {
-            print!("{}", welcome(*address));
+        if let Some(address) = addresses.iter().find_map(ListenAddress::tcp) {
+            print!("{}", welcome(address));
         }
     })
     .map_err(|message| format!("{message} (another address: cloakroom demo --listen ADDR)"))

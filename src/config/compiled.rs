@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use http::HeaderName;
 
 use super::value::quantity::show;
+use crate::base::rate::Rate;
 use crate::login::settings::LoginSettings;
 use crate::policy::route::{Access, Route};
-use crate::server::settings::ServerSettings;
+use crate::server::settings::{ListenAddress, ServerSettings};
 use crate::session::settings::{SessionSettings, StoreSettings};
 use crate::upstream::settings::UpstreamSettings;
 use crate::wire::client::{Origin, Trust};
@@ -20,6 +21,8 @@ use crate::wire::cors::Cors;
 pub struct Compiled {
     /// `[server]` and `[server.limits]`, without what follows.
     pub server: ServerSettings,
+    /// `server.limits.requests_per_ip`; `None`: no limit.
+    pub requests_per_ip: Option<Rate>,
     /// `server.limits.tunnel_idle_timeout`.
     pub tunnel_idle_timeout: std::time::Duration,
     /// `server.public_url`.
@@ -139,11 +142,19 @@ impl Compiled {
     }
 
     fn listening(&self) -> Vec<String> {
-        self.server
-            .listen
-            .iter()
-            .map(|address| format!("listening on http://{address}"))
-            .collect()
+        let tls = self.server.tls.as_ref();
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let after = match self.server.proxy_protocol {
+            true => ", where trusted proxies send a PROXY header",
+            false => "",
+        };
+        let listening = self.server.listen.iter().map(|address| match address {
+            ListenAddress::Tcp(address) => format!("listening on {scheme}://{address}{after}"),
+            ListenAddress::Unix(_) => format!("listening on {address}{after}"),
+        });
+        let redirect = tls.and_then(|tls| tls.redirect_http);
+        let redirecting = redirect.map(|address| format!("redirecting http://{address} to https"));
+        listening.chain(redirecting).collect()
     }
 
     fn protecting(&self) -> Vec<String> {

@@ -23,8 +23,12 @@ pub enum Kind {
     Size(bool),
     /// `"host:port"` or `"unix:/path"`.
     Listen,
+    /// `"host:port"`.
+    Address,
     /// `"host:port"` or `"off"`.
     ListenOrOff,
+    /// `"none"`, `"100/s"`, `"1000/m"`.
+    Rate,
     /// A CIDR, an address, or `"loopback"`, `"private"`, `"unix"`.
     Network,
     /// `"https://app.example.com"`.
@@ -156,8 +160,8 @@ impl Section {
 #[rustfmt::skip]
 pub const SECTIONS: &[Section] = &[
     section("server", "The listening side."),
-    section("server.tls", "TLS on the listeners. Absent: plaintext.").later(),
-    section("server.tls.certificates[]", "A certificate and its key; the name that the client asks for picks one.").later(),
+    section("server.tls", "TLS on the listeners that have a port; Unix sockets stay plaintext. Absent: plaintext."),
+    section("server.tls.certificates[]", "A certificate and its key; the name that the client asks for (SNI) picks one, and the first is for all other names. Read again when the files change."),
     section("server.limits", "Limits of connections and requests."),
     section("trust", "Whose forwarding headers are believed."),
     section("upstreams", "The applications, by name. The only one is the default of every route."),
@@ -199,21 +203,21 @@ const METHOD_KINDS: &[&str] = &["users_file", "endpoint", "app_response"];
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
     key("server.listen", Kind::List(&Kind::Listen), r#"["127.0.0.1:8080"]"#,
-        "Where to listen: `\"address:port\"`, or `\"unix:/path\"`, which this version does not have yet; several allowed. Port 0 takes a free port."),
+        "Where to listen: `\"address:port\"`, or `\"unix:/path\"` (mode 0660); several allowed. Port 0 takes a free port."),
     key("server.workers", Kind::Integer(0, 1024), "0", "Worker threads. 0: one per CPU."),
     key("server.http2", Kind::Boolean, "true", "HTTP/2: by ALPN on TLS, with prior knowledge on plaintext."),
-    key("server.proxy_protocol", Kind::Boolean, "false", "Requires the PROXY protocol (v1 or v2) from trusted proxies and refuses it from anyone else.").later(),
+    key("server.proxy_protocol", Kind::Boolean, "false", "Requires the PROXY protocol (v1 or v2) from trusted proxies and refuses it from anyone else."),
     key("server.drain_delay", Kind::Duration(0), r#""0s""#, "After SIGTERM readiness fails for this long while requests are still served."),
     key("server.drain_timeout", Kind::Duration(0), r#""30s""#, "Then requests and connections have this long to finish."),
     key("server.replicas_expected", Kind::Integer(1, 10_000), "1", "How many replicas share the sessions. More than one: a store that cannot be shared is an error."),
     key("server.public_url", Kind::Origin, "", "The scheme and host as browsers see them, such as `\"https://app.example.com\"`. Absent: learnt from each request.").no_default(),
 
-    key("server.tls.certificates[].cert", Kind::File, "", "The certificate chain (PEM).").no_default().later(),
-    key("server.tls.certificates[].key", Kind::File, "", "Its private key (PEM).").no_default().later(),
-    key("server.tls.min_version", Kind::Word(&["1.2", "1.3"]), r#""1.2""#, "The oldest TLS version.").later(),
-    key("server.tls.client_ca", Kind::File, "", "Clients must show a certificate of this authority (PEM).").no_default().later(),
-    key("server.tls.redirect_http", Kind::Listen, "", "A plaintext listener that sends GET and HEAD to https and refuses the rest.").no_default().later(),
-    key("server.tls.hsts", Kind::Duration(0), r#""0s""#, "`Strict-Transport-Security` on secure responses; `\"0s\"`: not sent.").later(),
+    key("server.tls.certificates[].cert", Kind::File, "", "The certificate chain (PEM).").no_default(),
+    key("server.tls.certificates[].key", Kind::File, "", "Its private key (PEM).").no_default(),
+    key("server.tls.min_version", Kind::Word(&["1.2", "1.3"]), r#""1.2""#, "The oldest TLS version."),
+    key("server.tls.client_ca", Kind::File, "", "Clients must show a certificate of this authority (PEM).").no_default(),
+    key("server.tls.redirect_http", Kind::Address, "", "A plaintext listener that sends GET and HEAD to https and refuses the rest.").no_default(),
+    key("server.tls.hsts", Kind::Duration(0), r#""0s""#, "`Strict-Transport-Security` on secure responses; `\"0s\"`: not sent."),
 
     key("server.limits.header_timeout", Kind::Duration(1), r#""10s""#, "The longest that a whole request head may take."),
     key("server.limits.idle_timeout", Kind::Duration(1), r#""75s""#, "How long a connection may wait for its next request."),
@@ -223,7 +227,7 @@ pub const KEYS: &[Key] = &[
     key("server.limits.header_count", Kind::Integer(1, 10_000), "100", "The most fields in a request head."),
     key("server.limits.body_bytes", Kind::Size(true), r#""none""#, "The largest request body; over it the answer is 413. Can be set per route."),
     key("server.limits.connections", Kind::Integer(1, 1_000_000), "10000", "Connections at once."),
-    key("server.limits.requests_per_ip", Kind::Text, r#""none""#, "Requests of one address in a time, such as `\"100/s\"`.").later(),
+    key("server.limits.requests_per_ip", Kind::Rate, r#""none""#, "Requests of one client address (IPv6: of one /64 network) in a time, such as `\"100/s\"` or `\"1000/m\"`; over it the answer is 429."),
 
     key("trust.proxies", Kind::List(&Kind::Network), "[]", "The proxies whose forwarding headers are believed: CIDRs, addresses, or the words `\"loopback\"`, `\"private\"` (RFC 1918 and RFC 4193), `\"unix\"`. Nobody is trusted until named."),
     key("trust.header", Kind::Word(&["x-forwarded-for", "forwarded"]), r#""x-forwarded-for""#, "Which header they write: `\"x-forwarded-for\"` or `\"forwarded\"` (RFC 7239)."),

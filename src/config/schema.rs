@@ -113,6 +113,7 @@ fn of_kind(kind: &Kind) -> Map<String, Value> {
         Kind::Size(false) => {
             json!({ "type": "string", "pattern": "^[0-9]+ *([KkMmGg][Ii]?)?[Bb]$" })
         }
+        Kind::Rate => json!({ "type": "string", "pattern": "^(none|[0-9]+/[smh])$" }),
         Kind::RoutePath | Kind::Prefix | Kind::CookiePath => {
             json!({ "type": "string", "pattern": "^/" })
         }
@@ -125,6 +126,7 @@ fn of_kind(kind: &Kind) -> Map<String, Value> {
         Kind::List(item) => json!({ "type": "array", "items": of_kind(item) }),
         Kind::Text
         | Kind::Listen
+        | Kind::Address
         | Kind::ListenOrOff
         | Kind::Network
         | Kind::Upstream

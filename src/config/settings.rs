@@ -12,8 +12,10 @@ use super::keys::{self, Kind};
 use super::problem::Place;
 use super::tree;
 use super::value::{self, Context};
+use crate::base::rate::Rate;
 use crate::base::secret::Secret;
 use crate::policy::route::HostPattern;
+use crate::server::settings::ListenAddress;
 use crate::session::settings::StoreLocation;
 use crate::upstream::settings::{HostHeader, UpstreamAddress};
 use crate::wire::client::Origin;
@@ -47,6 +49,10 @@ pub enum Setting {
     Duration(Duration),
     /// Bytes; `None`: no limit.
     Size(Option<u64>),
+    /// Where to listen.
+    Listen(ListenAddress),
+    /// A rate; `None`: no limit.
+    Rate(Option<Rate>),
     /// A listening address; `None`: off.
     Socket(Option<SocketAddr>),
     /// Peers that are meant.
@@ -158,6 +164,8 @@ from_setting! {
     bool = Boolean;
     String = Text;
     Duration = Duration;
+    ListenAddress = Listen;
+    Option<Rate> = Rate;
     Network = Network;
     PublicUrl = Origin;
     CorsOrigin = CorsOrigin;

@@ -1,11 +1,14 @@
 //! The path of a request, from its head to the head of its response.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::header::{CACHE_CONTROL, EXPECT, EXPIRES, SET_COOKIE};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, EXPECT, EXPIRES, RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
@@ -52,11 +55,13 @@ pub enum Outcome {
     Forwarded(crate::upstream::Answer),
 }
 
-/// Serves one request. There is always an answer.
+/// Serves one request. There is always an answer. `found` is why the request
+/// must be refused, where its bytes gave away what its parsed head does not.
 pub async fn exchange(
     worker: &Arc<Worker>,
     conn: &ConnInfo,
     request: Request<Incoming>,
+    found: Option<Refusal>,
 ) -> Response<Answer> {
     let state = worker.state.load_full();
     let (head, body) = request.into_parts();
@@ -65,10 +70,20 @@ pub async fn exchange(
     let form = Form::of(&head.headers);
     let grant = state.cors.grant(&head.headers);
     let is_head = head.method == Method::HEAD;
-    let read = read_head(conn, &state, &head, &mut record);
+    let read = match found {
+        Some(refusal) => {
+            record.client = Some(conn.peer.ip());
+            Err(refusal)
+        }
+        None => read_head(conn, &state, &head, &mut record),
+    };
+    let mut secure = conn.tls;
+    let mut wait = None;
     let (result, mut record) = match read {
         Err(refusal) => (Err((refusal.into(), form)), record),
         Ok((client, target)) => {
+            secure = client.secure(state.public_origin.as_ref());
+            wait = limit(worker, &client);
             let origin = client.own_origin(&target, state.public_origin.as_ref());
             let mut exchange = Exchange {
                 worker,
@@ -80,7 +95,10 @@ pub async fn exchange(
                 origin,
                 record,
             };
-            let result = exchange.serve(body, form).await;
+            let result = match wait {
+                Some(_) => Err((Refusal::RateLimited.into(), form)),
+                None => exchange.serve(body, form).await,
+            };
             (result, exchange.record)
         }
     };
@@ -104,18 +122,41 @@ pub async fn exchange(
             (respond::refusal(&state, failure.refusal, form, &id), None)
         }
     };
+    let headers = response.headers_mut();
     if lease.is_none() {
-        response.headers_mut().insert(REQUEST_ID, id);
+        headers.insert(REQUEST_ID, id);
     }
     // An application that answers preflights does the rest of CORS as well.
     if let Some(grant) = grant.filter(|_| lease.is_none() || !state.cors.forward) {
         if lease.is_some() {
-            state.cors.strip(response.headers_mut());
+            state.cors.strip(headers);
         }
-        state.cors.write(&grant, response.headers_mut());
+        state.cors.write(&grant, headers);
+    }
+    if let Some(wait) = wait {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds(wait)));
+    }
+    if found.is_some() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Some(hsts) = state.hsts.as_ref().filter(|_| secure) {
+        let entry = headers.entry(STRICT_TRANSPORT_SECURITY);
+        entry.or_insert_with(|| hsts.clone());
     }
     record.status = Some(response.status());
     response.map(|body| Answer::new(body, is_head, lease, record))
+}
+
+/// How long a client has to wait, if this is one request too many of it.
+fn limit(worker: &Worker, client: &Client) -> Option<Duration> {
+    let limiter = worker.limiter.as_ref()?;
+    limiter.count(client.ip).err()
+}
+
+/// Whole seconds, and enough of them.
+fn seconds(wait: Duration) -> u64 {
+    let begun = u64::from(wait.subsec_nanos() > 0);
+    wait.as_secs().saturating_add(begun).max(1)
 }
 
 /// The first facts: who asks, and for what.
@@ -376,7 +417,7 @@ fn blame(failure: Failure, sent: Option<&BodyWatch>) -> Failure {
 /// The id that a trusted proxy gave the request, or a new one: 16 random
 /// characters.
 fn request_id(conn: &ConnInfo, state: &State, headers: &HeaderMap) -> HeaderValue {
-    if state.trust.trusts(conn.peer.ip())
+    if state.trust.trusts_peer(conn)
         && let Some(given) = headers.get(&REQUEST_ID)
         && (1..=128).contains(&given.len())
         && given.as_bytes().iter().all(u8::is_ascii_graphic)

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::HeaderValue;
 
 use super::access_log::AccessLog;
 use crate::base::metrics::{Metrics, RouteMetrics};
+use crate::base::rate::RateLimiter;
 use crate::login::page::Pages;
 use crate::login::password::Logins;
 use crate::policy::Table;
@@ -55,6 +57,8 @@ pub struct State {
     pub redirect_hosts: Vec<String>,
     /// The built-in pages.
     pub pages: Pages,
+    /// `Strict-Transport-Security` of secure responses, if it is sent.
+    pub hsts: Option<HeaderValue>,
     /// The longest pause between two pieces of a body.
     pub body_idle_timeout: Duration,
 }
@@ -69,6 +73,8 @@ pub struct Worker {
     pub sessions: Arc<Sessions>,
     /// The password checks, shared by all workers.
     pub logins: Logins,
+    /// How often each client may ask, if that is limited; shared by all workers.
+    pub limiter: Option<Arc<RateLimiter>>,
     /// The counters, shared by all workers.
     pub metrics: Arc<Metrics>,
     /// Where access lines go.

@@ -7,10 +7,11 @@
 //! also ends idle kept connections.)
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -22,6 +23,11 @@ const NEVER: u64 = u64::MAX;
 
 /// How far the timer looks ahead while there is no deadline.
 const FAR: Duration = Duration::from_secs(3600);
+
+/// How long an answer may take to begin after the client has shut down its
+/// sending side. That may be a client that waits, or one that has gone: TCP
+/// tells the two apart only when something is sent to it.
+const HALF_CLOSED: Duration = Duration::from_secs(10);
 
 /// The deadlines of one connection, shared by its stream and its requests.
 #[derive(Clone)]
@@ -40,6 +46,10 @@ struct Cells {
     active: AtomicUsize,
     /// Whether the connection waits for a request's first byte.
     waiting: AtomicU64,
+    /// Whether the client has shut down its sending side.
+    half_closed: AtomicBool,
+    /// Who waits for the last answer to end.
+    waker: Mutex<Option<Waker>>,
 }
 
 /// One request under way; its drop is its end.
@@ -57,6 +67,8 @@ impl Deadlines {
             write_by: AtomicU64::new(NEVER),
             active: AtomicUsize::new(0),
             waiting: AtomicU64::new(0),
+            half_closed: AtomicBool::new(false),
+            waker: Mutex::new(None),
         }))
     }
 
@@ -65,8 +77,50 @@ impl Deadlines {
         let cells = &self.0;
         cells.active.fetch_add(1, Ordering::Relaxed);
         cells.waiting.store(0, Ordering::Relaxed);
-        cells.read_by.store(NEVER, Ordering::Relaxed);
+        let by = match cells.half_closed.load(Ordering::Relaxed) {
+            true => self.due_in(HALF_CLOSED),
+            false => NEVER,
+        };
+        cells.read_by.store(by, Ordering::Relaxed);
         Busy(self.clone())
+    }
+
+    /// Whether a request is under way.
+    pub fn is_busy(&self) -> bool {
+        self.0.active.load(Ordering::Relaxed) > 0
+    }
+
+    /// The client sends nothing more, and a request of it is under way.
+    pub fn half_closed(&self) {
+        let cells = &self.0;
+        cells.half_closed.store(true, Ordering::Relaxed);
+        cells
+            .read_by
+            .store(self.due_in(HALF_CLOSED), Ordering::Relaxed);
+    }
+
+    /// A client that sends nothing more takes bytes of its answer.
+    pub fn still_there(&self) {
+        self.written();
+        if self.is_busy() {
+            self.0.read_by.store(NEVER, Ordering::Relaxed);
+        }
+    }
+
+    /// Ready once no request is under way.
+    pub fn wait_for_answer(&self, context: &Context<'_>) -> Poll<io::Result<()>> {
+        if !self.is_busy() {
+            return Poll::Ready(Ok(()));
+        }
+        *self.waker() = Some(context.waker().clone());
+        match self.is_busy() {
+            true => Poll::Pending,
+            false => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn waker(&self) -> std::sync::MutexGuard<'_, Option<Waker>> {
+        self.0.waker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes have come. The first ones of a head start its time.
@@ -123,6 +177,11 @@ impl Drop for Busy {
             let by = self.0.due_in(cells.idle);
             cells.read_by.store(by, Ordering::Relaxed);
             cells.waiting.store(1, Ordering::Relaxed);
+            if cells.half_closed.load(Ordering::Relaxed)
+                && let Some(waker) = self.0.waker().take()
+            {
+                waker.wake();
+            }
         }
     }
 }
@@ -180,6 +239,8 @@ mod tests {
         let second = Duration::from_secs(1);
         ServerSettings {
             listen: Vec::new(),
+            tls: None,
+            proxy_protocol: false,
             workers: 1,
             http2: true,
             drain_delay: second,
@@ -252,6 +313,33 @@ mod tests {
             tokio::time::advance(Duration::from_secs(50)).await;
             deadlines.received();
             assert_eq!(watch.await.as_secs(), 60);
+        });
+    }
+
+    #[test]
+    fn a_client_that_has_shut_down_waits_for_an_answer_not_for_ever() {
+        run(async {
+            let deadlines = Deadlines::new(&settings());
+            let watch = fires_after(&deadlines);
+            let _busy = deadlines.request();
+            tokio::time::advance(Duration::from_secs(5)).await;
+            deadlines.half_closed();
+            assert_eq!(watch.await.as_secs(), 15);
+        });
+    }
+
+    #[test]
+    fn a_client_that_has_shut_down_and_reads_has_time() {
+        run(async {
+            let deadlines = Deadlines::new(&settings());
+            let watch = fires_after(&deadlines);
+            let busy = deadlines.request();
+            deadlines.half_closed();
+            tokio::time::advance(Duration::from_secs(5)).await;
+            deadlines.still_there();
+            tokio::time::advance(Duration::from_secs(1000)).await;
+            drop(busy);
+            assert_eq!(watch.await.as_secs(), 1080);
         });
     }
 

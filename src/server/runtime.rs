@@ -2,27 +2,42 @@
 //! its own, and shares nothing on the path of a request.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::listener::{bind, pause_after};
-use super::serve::serve;
-use super::settings::ServerSettings;
+use super::connection::{self, Purpose, Shared, Socket};
+use super::listener::{SocketFile, bind, bind_unix, pause_after};
+use super::settings::{ListenAddress, ServerSettings};
+use super::tls::Tls;
 use crate::base::metrics::Metrics;
 use crate::proxy::Worker;
-use crate::wire::client::ConnInfo;
+
+/// How often a lasting failure to accept is logged.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// Sockets that are bound and not yet served.
 pub struct Bound {
     /// Where clients can connect, with the real ports.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<ListenAddress>,
+    /// Where clients are sent to https.
+    pub redirect: Option<SocketAddr>,
+    /// The files of Unix sockets. Dropping them removes them: to be kept until
+    /// the end.
+    pub files: Vec<SocketFile>,
     /// For each worker, a socket for each address.
-    sockets: Vec<Vec<TcpListener>>,
+    sockets: Vec<Vec<(Bind, Purpose)>>,
+}
+
+enum Bind {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
 }
 
 /// Makes a worker's live parts. Called in each worker's thread, inside its
@@ -39,17 +54,66 @@ pub fn bind_all(settings: &ServerSettings) -> Result<Bound, String> {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         count => count,
     };
-    let mut addresses = Vec::new();
-    let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut bound = Bound {
+        addresses: Vec::new(),
+        redirect: None,
+        files: Vec::new(),
+        sockets: (0..workers).map(|_| Vec::new()).collect(),
+    };
     for address in &settings.listen {
-        let bound = bind(*address, workers)?;
-        let first = bound.first().and_then(|socket| socket.local_addr().ok());
-        addresses.extend(first);
-        for (worker, socket) in sockets.iter_mut().zip(bound) {
-            worker.push(socket);
+        match address {
+            ListenAddress::Tcp(address) => {
+                let purpose = match settings.tls {
+                    Some(_) => Purpose::Tls,
+                    None => Purpose::Plain,
+                };
+                let address = bound.tcp(*address, workers, purpose)?;
+                bound.addresses.extend(address.map(ListenAddress::Tcp));
+            }
+            ListenAddress::Unix(path) => {
+                let (sockets, file) = bind_unix(path, workers)?;
+                bound.files.push(file);
+                bound.add(sockets.into_iter().map(Bind::Unix), Purpose::Plain);
+                bound.addresses.push(address.clone());
+            }
         }
     }
-    Ok(Bound { addresses, sockets })
+    if let Some(tls) = &settings.tls
+        && let Some(address) = tls.redirect_http
+    {
+        let port = tls
+            .public_port
+            .or_else(|| {
+                bound
+                    .addresses
+                    .iter()
+                    .find_map(ListenAddress::tcp)
+                    .map(|a| a.port())
+            })
+            .unwrap_or(443);
+        bound.redirect = bound.tcp(address, workers, Purpose::Redirect(port))?;
+    }
+    Ok(bound)
+}
+
+impl Bound {
+    fn tcp(
+        &mut self,
+        address: SocketAddr,
+        workers: usize,
+        purpose: Purpose,
+    ) -> Result<Option<SocketAddr>, String> {
+        let sockets = bind(address, workers)?;
+        let address = sockets.first().and_then(|socket| socket.local_addr().ok());
+        self.add(sockets.into_iter().map(Bind::Tcp), purpose);
+        Ok(address)
+    }
+
+    fn add(&mut self, sockets: impl Iterator<Item = Bind>, purpose: Purpose) {
+        for (worker, socket) in self.sockets.iter_mut().zip(sockets) {
+            worker.push((socket, purpose));
+        }
+    }
 }
 
 /// Starts the worker threads. They end once `drain` is true and their
@@ -61,6 +125,7 @@ pub fn bind_all(settings: &ServerSettings) -> Result<Bound, String> {
 pub fn start(
     bound: Bound,
     settings: &Arc<ServerSettings>,
+    tls: Option<&Arc<Tls>>,
     metrics: &Arc<Metrics>,
     make_worker: &Arc<MakeWorker>,
     drain: &watch::Receiver<bool>,
@@ -76,33 +141,32 @@ pub fn start(
         let make_worker = make_worker.clone();
         let shared = Shared {
             settings: settings.clone(),
+            tls: tls.cloned(),
             metrics: metrics.clone(),
-            permits: permits.clone(),
             drain: drain.clone(),
         };
+        let permits = permits.clone();
         let thread = std::thread::Builder::new()
             .name(format!("cloakroom-worker-{number}"))
-            .spawn(move || runtime.block_on(work(sockets, shared, &*make_worker)))?;
+            .spawn(move || runtime.block_on(work(sockets, shared, permits, &*make_worker)))?;
         threads.push(thread);
     }
     Ok(threads)
 }
 
-#[derive(Clone)]
-struct Shared {
-    settings: Arc<ServerSettings>,
-    metrics: Arc<Metrics>,
+async fn work(
+    sockets: Vec<(Bind, Purpose)>,
+    shared: Shared,
     permits: Arc<Semaphore>,
-    drain: watch::Receiver<bool>,
-}
-
-async fn work(sockets: Vec<TcpListener>, shared: Shared, make_worker: &MakeWorker) {
+    make_worker: &MakeWorker,
+) {
     let worker = make_worker();
     let mut listeners = JoinSet::new();
-    for socket in sockets {
-        match tokio::net::TcpListener::from_std(socket) {
+    for (socket, purpose) in sockets {
+        match Listener::new(socket) {
             Ok(socket) => {
-                listeners.spawn(accept(socket, worker.clone(), shared.clone()));
+                let (worker, shared) = (worker.clone(), shared.clone());
+                listeners.spawn(accept(socket, purpose, worker, shared, permits.clone()));
             }
             Err(error) => tracing::error!(%error, "a listening socket is lost"),
         }
@@ -110,25 +174,56 @@ async fn work(sockets: Vec<TcpListener>, shared: Shared, make_worker: &MakeWorke
     while listeners.join_next().await.is_some() {}
 }
 
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    fn new(socket: Bind) -> io::Result<Self> {
+        Ok(match socket {
+            Bind::Tcp(socket) => Self::Tcp(TcpListener::from_std(socket)?),
+            Bind::Unix(socket) => Self::Unix(UnixListener::from_std(socket)?),
+        })
+    }
+
+    async fn accept(&self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, peer) = socket.accept().await?;
+                Ok(Socket::Tcp(stream, peer))
+            }
+            Self::Unix(socket) => Ok(Socket::Unix(socket.accept().await?.0)),
+        }
+    }
+}
+
 /// Accepts until told to drain, then waits for the connections to end.
-async fn accept(socket: tokio::net::TcpListener, worker: Arc<Worker>, shared: Shared) {
+async fn accept(
+    socket: Listener,
+    purpose: Purpose,
+    worker: Arc<Worker>,
+    shared: Shared,
+    permits: Arc<Semaphore>,
+) {
     let mut connections = JoinSet::new();
     let mut drain = shared.drain.clone();
+    // An error means that nobody can signal any more: the process ends.
+    let drained = async { _ = drain.wait_for(|draining| *draining).await };
+    tokio::pin!(drained);
+    let mut complained: Option<Instant> = None;
     loop {
         tokio::select! {
             biased;
-            // An error means that nobody can signal any more: the process ends.
-            () = async { let _ = drain.wait_for(|draining| *draining).await; } => break,
+            () = &mut drained => break,
             accepted = socket.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    let Ok(permit) = shared.permits.clone().acquire_owned().await else {
-                        break;
+                Ok(stream) => {
+                    let permit = tokio::select! {
+                        biased;
+                        () = &mut drained => break,
+                        permit = permits.clone().acquire_owned() => permit,
                     };
-                    let Ok(local) = stream.local_addr() else {
-                        continue;
-                    };
-                    let info = ConnInfo::new(peer, local, false);
-                    let serving = serve(stream, info, worker.clone(), shared.settings.clone(), shared.drain.clone());
+                    let serving = connection::serve(stream, purpose, worker.clone(), shared.clone());
                     let connections_gauge = shared.metrics.connections.clone();
                     connections.spawn(async move {
                         connections_gauge.inc();
@@ -139,8 +234,14 @@ async fn accept(socket: tokio::net::TcpListener, worker: Arc<Worker>, shared: Sh
                 }
                 Err(error) => {
                     if let Some(pause) = pause_after(&error) {
-                        tracing::error!(%error, "cannot accept connections");
-                        tokio::time::sleep(pause).await;
+                        if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+                            complained = Some(Instant::now());
+                            tracing::error!(%error, "cannot accept connections; trying on");
+                        }
+                        tokio::select! {
+                            () = &mut drained => break,
+                            () = tokio::time::sleep(pause) => {}
+                        }
                     }
                 }
             },

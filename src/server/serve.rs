@@ -1,68 +1,98 @@
-//! One connection, from its first byte to its end.
+//! The requests of one connection.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::deadlines::{Deadlines, Watchdog};
+use super::deadlines::{Busy, Deadlines, Watchdog};
+use super::scan::Scanner;
 use super::settings::ServerSettings;
-use super::stream::{Protocol, Stream};
-use crate::proxy::answer::Answer;
-use crate::proxy::{Worker, exchange};
-use crate::wire::client::ConnInfo;
+use super::stream::{Early, Io, Protocol, Stream};
+use crate::base::metrics::Metrics;
+use crate::base::refusal::Refusal;
 
 /// The most requests at once on an HTTP/2 connection.
 const H2_STREAMS: u32 = 100;
 
+/// Streams that the client opened and reset before they were looked at; with
+/// more the connection ends (CVE-2023-44487).
+const H2_RESETS_BEFORE: usize = 20;
+
+/// Streams that we reset because of the client's errors; with more the
+/// connection ends (CVE-2025-8671).
+const H2_RESETS_PROVOKED: usize = 100;
+
+/// What a client may send ahead on each stream, and on all together.
+const H2_STREAM_WINDOW: u32 = 256 * 1024;
+const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// What is kept of a response that the client does not take, per stream.
+const H2_SEND_BUFFER: usize = 256 * 1024;
+
 /// The least that hyper reads into at once.
 const LEAST_BUFFER: usize = 8192;
 
-/// Serves a connection until it ends, a deadline passes, or, once `drain` is
-/// true, its requests are done.
-pub async fn serve(
-    stream: TcpStream,
-    info: ConnInfo,
-    worker: Arc<Worker>,
-    settings: Arc<ServerSettings>,
-    mut drain: watch::Receiver<bool>,
-) {
-    // Small responses must not wait for an acknowledgement. Failing to say so
-    // costs time, not correctness.
-    let _ = stream.set_nodelay(true);
-    let deadlines = Deadlines::new(&settings);
-    let accepted = tokio::select! {
-        accepted = Stream::accept(stream, deadlines.clone(), settings.http2) => accepted,
-        () = tokio::time::sleep(settings.header_timeout) => return,
-        // Nothing has been asked, so nothing is owed.
-        _ = drain.wait_for(|draining| *draining) => return,
-    };
-    let Ok((stream, protocol)) = accepted else {
-        return;
-    };
+/// What a connection is served with.
+pub struct Serving {
+    /// Its deadlines.
+    pub deadlines: Deadlines,
+    /// Who is at the other end.
+    pub peer: IpAddr,
+    /// `[server]`.
+    pub settings: Arc<ServerSettings>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// True once connections are to end.
+    pub drain: watch::Receiver<bool>,
+}
+
+/// Serves a connection's requests until it ends, a deadline passes, or, once
+/// `drain` is true, its requests are done. `answer` gets each request, and why
+/// it must be refused if its bytes gave that away.
+pub async fn serve<T, F, R, B>(stream: Early<T>, protocol: Protocol, serving: Serving, answer: F)
+where
+    T: Io,
+    F: Fn(Request<Incoming>, Option<Refusal>) -> R,
+    R: Future<Output = Response<B>> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + Send
+        + Unpin
+        + 'static,
+{
+    let Serving {
+        deadlines,
+        peer,
+        settings,
+        metrics,
+        mut drain,
+    } = serving;
     let watchdog = Watchdog::new(deadlines.clone());
-    let info = Arc::new(info);
+    let scanner = (protocol == Protocol::Http1).then(Scanner::new);
+    let findings = scanner.as_ref().map(Scanner::findings);
+    let stream = Stream::new(stream, deadlines.clone(), scanner);
     let service = service_fn(move |request| {
         let busy = deadlines.request();
-        let (worker, info) = (worker.clone(), info.clone());
+        let found = findings.as_ref().and_then(|f| f.next_request());
+        let response = answer(request, found);
         async move {
-            let response = exchange(&worker, &info, request).await;
-            Ok::<_, Infallible>(response.map(|answer| Ending {
-                answer,
-                _busy: busy,
-            }))
+            let response = response.await;
+            Ok::<_, Infallible>(response.map(|body| Ending { body, _busy: busy }))
         }
     });
     let io = TokioIo::new(stream);
-    match protocol {
+    let ended = match protocol {
         Protocol::Http1 => {
             let connection = http1::Builder::new()
                 // Our own deadlines tell a slow head from an idle connection.
@@ -70,40 +100,56 @@ pub async fn serve(
                 .max_headers(settings.header_count)
                 .max_buf_size(settings.header_bytes.max(LEAST_BUFFER))
                 .serve_connection(io, service);
-            run(
-                connection,
-                http1::Connection::graceful_shutdown,
-                watchdog,
-                &mut drain,
-            )
-            .await;
+            let shut_down = http1::Connection::graceful_shutdown;
+            run(connection, shut_down, watchdog, &mut drain).await
         }
         Protocol::Http2 => {
             let list = u32::try_from(settings.header_bytes).unwrap_or(u32::MAX);
             let connection = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(H2_STREAMS)
+                .max_pending_accept_reset_streams(H2_RESETS_BEFORE)
+                .max_local_error_reset_streams(H2_RESETS_PROVOKED)
+                .initial_stream_window_size(H2_STREAM_WINDOW)
+                .initial_connection_window_size(H2_CONNECTION_WINDOW)
+                .max_send_buf_size(H2_SEND_BUFFER)
                 .max_header_list_size(list)
                 .keep_alive_interval(settings.idle_timeout)
                 .serve_connection(io, service);
-            run(
-                connection,
-                http2::Connection::graceful_shutdown,
-                watchdog,
-                &mut drain,
-            )
-            .await;
+            let shut_down = http2::Connection::graceful_shutdown;
+            run(connection, shut_down, watchdog, &mut drain).await
         }
+    };
+    if let Err(error) = ended {
+        note(&error, peer, &metrics);
     }
 }
 
+/// Counts and logs what the parser refused by itself. (It has answered with 400
+/// or 431 and an empty body by then.) Anything else that ends a connection is
+/// the client's affair.
+fn note(error: &hyper::Error, client: IpAddr, metrics: &Metrics) {
+    let refusal = if error.is_parse_too_large() {
+        Refusal::RequestHeaderTooLarge
+    } else if error.is_parse() {
+        Refusal::BadFraming
+    } else {
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        tracing::debug!(%client, %error, cause, "a connection ended early");
+        return;
+    };
+    metrics.refused(refusal);
+    let reason = refusal.label();
+    tracing::warn!(%client, reason, cause = %error, "refused before it was a request");
+}
+
 /// Drives a connection beside its watchdog and the drain signal, in one task.
-async fn run<C: Future>(
+async fn run<C: Future<Output = hyper::Result<()>>>(
     connection: C,
     shut_down: impl Fn(Pin<&mut C>),
     watchdog: Watchdog,
     drain: &mut watch::Receiver<bool>,
-) {
+) -> hyper::Result<()> {
     let mut connection = pin!(connection);
     let mut watchdog = pin!(watchdog);
     let mut draining = pin!(async {
@@ -116,38 +162,37 @@ async fn run<C: Future>(
             told = true;
             shut_down(connection.as_mut());
         }
-        // An error of a client's connection is the client's affair.
-        if connection.as_mut().poll(context).is_ready() {
-            return Poll::Ready(());
+        if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+            return Poll::Ready(ended);
         }
         // Dropping the connection closes it.
-        watchdog.as_mut().poll(context)
+        watchdog.as_mut().poll(context).map(Ok)
     })
-    .await;
+    .await
 }
 
 /// A response's body that ends its request when it is dropped.
-struct Ending {
-    answer: Answer,
-    _busy: super::deadlines::Busy,
+struct Ending<B> {
+    body: B,
+    _busy: Busy,
 }
 
-impl http_body::Body for Ending {
-    type Data = <Answer as http_body::Body>::Data;
-    type Error = <Answer as http_body::Body>::Error;
+impl<B: http_body::Body + Unpin> http_body::Body for Ending<B> {
+    type Data = B::Data;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.answer).poll_frame(context)
+        Pin::new(&mut self.body).poll_frame(context)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.answer.is_end_stream()
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
-        self.answer.size_hint()
+        self.body.size_hint()
     }
 }

@@ -1,19 +1,24 @@
-//! A client's stream: tells its deadlines what happens, and first gives back
-//! the bytes that were read to tell HTTP/2 from HTTP/1.1.
+//! A client's stream: first gives back what was read to find out what the
+//! client speaks, tells the deadlines what happens, and lets a client that has
+//! said all it has to say wait for its answer.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::deadlines::Deadlines;
+use super::scan::Scanner;
 
 /// What every HTTP/2 connection with prior knowledge begins with (RFC 9113
 /// section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How much is read at once to find out what a client speaks. Most first
+/// requests are smaller.
+const FIRST_READ: usize = 1024;
 
 /// The protocol that a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,71 +29,70 @@ pub enum Protocol {
     Http2,
 }
 
-/// A stream with deadlines.
-pub struct Stream {
-    inner: TcpStream,
-    deadlines: Deadlines,
-    /// Read already, to be given out first.
-    pending: Bytes,
-    /// Whether reading moves the deadlines; it does not in HTTP/2, where
-    /// frames come between requests.
-    watch_reads: bool,
+/// What a connection runs over.
+pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
+
+/// A stream of which some bytes were read already; they come out first.
+pub struct Early<T> {
+    /// The stream.
+    pub inner: T,
+    /// Read already.
+    pub pending: Bytes,
 }
 
-impl Stream {
+impl<T: Io> Early<T> {
+    /// Nothing was read yet.
+    pub fn new(inner: T) -> Self {
+        Self {
+            inner,
+            pending: Bytes::new(),
+        }
+    }
+
     /// Finds out what the client speaks. Waits for its first bytes: the caller
     /// bounds the time.
     ///
     /// # Errors
     ///
-    /// What reading from the socket gave; the end of the stream included.
-    pub async fn accept(
-        mut inner: TcpStream,
-        deadlines: Deadlines,
-        http2: bool,
-    ) -> io::Result<(Self, Protocol)> {
-        let (protocol, pending) = if http2 {
-            detect(&mut inner).await?
-        } else {
-            (Protocol::Http1, Bytes::new())
-        };
-        let stream = Self {
-            inner,
-            deadlines,
-            pending,
-            watch_reads: protocol == Protocol::Http1,
-        };
-        Ok((stream, protocol))
-    }
-}
-
-/// Looks at the first byte without taking it; only what may be a preface is
-/// read further.
-async fn detect(stream: &mut TcpStream) -> io::Result<(Protocol, Bytes)> {
-    let mut first = [0; 1];
-    if stream.peek(&mut first).await? == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    if first != [b'P'] {
-        return Ok((Protocol::Http1, Bytes::new()));
-    }
-    let mut read = Vec::with_capacity(PREFACE.len());
-    while PREFACE.starts_with(&read) && read.len() < PREFACE.len() {
-        let left = PREFACE.len() - read.len();
-        let limit = u64::try_from(left).unwrap_or(1);
-        if (&mut *stream).take(limit).read_buf(&mut read).await? == 0 {
-            break;
+    /// What reading gave; the end of the stream included.
+    pub async fn detect(&mut self) -> io::Result<Protocol> {
+        loop {
+            let seen = self.pending.len().min(PREFACE.len());
+            if self.pending.get(..seen) != PREFACE.get(..seen) {
+                return Ok(Protocol::Http1);
+            }
+            if seen == PREFACE.len() {
+                return Ok(Protocol::Http2);
+            }
+            if self.read_more(FIRST_READ).await? == 0 {
+                // Not even a byte: nobody is there. Else the parser says what
+                // is wrong with them.
+                return match seen {
+                    0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                    _ => Ok(Protocol::Http1),
+                };
+            }
         }
     }
-    let protocol = if read == PREFACE {
-        Protocol::Http2
-    } else {
-        Protocol::Http1
-    };
-    Ok((protocol, read.into()))
+
+    /// Reads more of the stream to what is pending; 0 at its end.
+    ///
+    /// # Errors
+    ///
+    /// What reading gave.
+    pub async fn read_more(&mut self, most: usize) -> io::Result<usize> {
+        let mut buffer = BytesMut::with_capacity(self.pending.len() + most);
+        buffer.extend_from_slice(&self.pending);
+        let limit = u64::try_from(most).unwrap_or(1);
+        let count = (&mut self.inner).take(limit).read_buf(&mut buffer).await?;
+        self.pending = buffer.freeze();
+        Ok(count)
+    }
 }
 
-impl AsyncRead for Stream {
+impl<T: Io> AsyncRead for Early<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -99,26 +103,105 @@ impl AsyncRead for Stream {
             buffer.put_slice(&self.pending.split_to(take));
             return Poll::Ready(Ok(()));
         }
-        ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
-        if self.watch_reads {
-            self.deadlines.received();
-        }
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.inner).poll_read(context, buffer)
     }
 }
 
-impl Stream {
+impl<T: Io> AsyncWrite for Early<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(context, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
+
+/// A stream with deadlines.
+pub struct Stream<T> {
+    inner: Early<T>,
+    deadlines: Deadlines,
+    /// Follows what an HTTP/1 client sends. In HTTP/2 frames come between
+    /// requests, and reading moves no deadline.
+    scanner: Option<Scanner>,
+    /// Whether the client has shut down its sending side after a request that
+    /// is still being answered.
+    half_closed: bool,
+}
+
+impl<T: Io> Stream<T> {
+    /// A stream of HTTP/1, if there is a scanner, or HTTP/2.
+    pub fn new(inner: Early<T>, deadlines: Deadlines, scanner: Option<Scanner>) -> Self {
+        Self {
+            inner,
+            deadlines,
+            scanner,
+            half_closed: false,
+        }
+    }
+
     /// Notes whether the client takes what is sent.
-    fn noted<T>(&self, result: Poll<T>) -> Poll<T> {
+    fn noted<R>(&self, result: Poll<R>) -> Poll<R> {
         match result {
             Poll::Pending => self.deadlines.write_blocked(),
+            Poll::Ready(_) if self.half_closed => self.deadlines.still_there(),
             Poll::Ready(_) => self.deadlines.written(),
         }
         result
     }
 }
 
-impl AsyncWrite for Stream {
+impl<T: Io> AsyncRead for Stream<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.half_closed {
+            // The end is told when the answer is, and not before: it would be
+            // taken for a client that has gone.
+            return this.deadlines.wait_for_answer(context);
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.inner).poll_read(context, buffer))?;
+        let Some(scanner) = &mut this.scanner else {
+            return Poll::Ready(Ok(()));
+        };
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        if !read.is_empty() {
+            this.deadlines.received();
+            scanner.feed(read);
+        } else if scanner.between_messages() && this.deadlines.is_busy() {
+            this.half_closed = true;
+            this.deadlines.half_closed();
+            return this.deadlines.wait_for_answer(context);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: Io> AsyncWrite for Stream<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

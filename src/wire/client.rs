@@ -137,7 +137,8 @@ impl Trust {
             .any(|network| network.contains(&address))
     }
 
-    fn trusts_peer(&self, conn: &ConnInfo) -> bool {
+    /// Whether a connection's peer is a trusted proxy.
+    pub fn trusts_peer(&self, conn: &ConnInfo) -> bool {
         match conn.unix {
             true => self.unix,
             false => self.trusts(conn.peer.ip()),

@@ -23,6 +23,7 @@ pub struct Config {
     text: Option<String>,
     environment: Vec<(String, String)>,
     files: Vec<(String, Vec<u8>)>,
+    open_files: Option<usize>,
 }
 
 const DEFAULTS: &str = r#"
@@ -100,6 +101,7 @@ impl Config {
             text: Some(text.to_owned()),
             environment: vec![(SECRET_VARIABLE.to_owned(), SECRET.to_owned())],
             files: Vec::new(),
+            open_files: None,
         }
     }
 
@@ -141,6 +143,16 @@ impl Config {
         self.files.retain(|(n, _)| n != name);
         self.files.push((name.to_owned(), contents.into()));
         self
+    }
+
+    /// Lets the proxy have this many files and sockets open.
+    pub fn limit_open_files(mut self, most: usize) -> Self {
+        self.open_files = Some(most);
+        self
+    }
+
+    pub fn open_files(&self) -> Option<usize> {
+        self.open_files
     }
 
     pub fn environment(&self) -> &[(String, String)] {

@@ -161,10 +161,25 @@ impl Request {
     }
 }
 
-/// One connection.
-pub struct Client {
+/// One connection, over TCP unless it says otherwise.
+pub struct Client<S = TcpStream> {
     host: String,
-    reader: Reader<TcpStream>,
+    reader: Reader<S>,
+}
+
+impl<S: Read + Write> Client<S> {
+    /// A connection that stands already; requests go to this host.
+    pub fn over(stream: S, host: &str) -> Self {
+        Self {
+            host: host.to_owned(),
+            reader: Reader::new(stream),
+        }
+    }
+
+    /// What it runs over.
+    pub fn stream(&mut self) -> &mut S {
+        &mut self.reader.stream
+    }
 }
 
 impl Client {
@@ -189,6 +204,16 @@ impl Client {
         self.reader.stream.local_addr().unwrap()
     }
 
+    /// Says that no more will be sent, and still reads.
+    pub fn finish(&mut self) {
+        self.reader
+            .stream
+            .shutdown(std::net::Shutdown::Write)
+            .unwrap();
+    }
+}
+
+impl<S: Read + Write> Client<S> {
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes)
@@ -198,14 +223,6 @@ impl Client {
     /// Sends bytes to somebody who may have closed by now.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.reader.stream.write_all(bytes.as_ref())
-    }
-
-    /// Says that no more will be sent, and still reads.
-    pub fn finish(&mut self) {
-        self.reader
-            .stream
-            .shutdown(std::net::Shutdown::Write)
-            .unwrap();
     }
 
     /// Sends a request and reads its response. The connection can be used

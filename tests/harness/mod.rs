@@ -9,6 +9,7 @@ pub mod config;
 pub mod cookies;
 pub mod express;
 pub mod grpc;
+pub mod h2;
 pub mod http;
 pub mod message;
 pub mod modern;
@@ -17,6 +18,7 @@ pub mod process;
 pub mod proxy;
 pub mod redis;
 pub mod session;
+pub mod tls;
 pub mod users;
 
 use std::time::{Duration, Instant};

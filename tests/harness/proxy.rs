@@ -31,6 +31,8 @@ pub struct Proxy {
 #[derive(Clone, Debug, Default)]
 struct Announced {
     listeners: Vec<SocketAddr>,
+    redirect: Option<SocketAddr>,
+    sockets: usize,
     admin: Option<SocketAddr>,
 }
 
@@ -44,8 +46,13 @@ impl Announced {
             let text = &rest[..end.unwrap_or(rest.len())];
             text.trim_end_matches(['.', ':']).parse().ok()
         };
-        if let Some(found) = address("listening on http://") {
+        let tls = || address("listening on https://");
+        if let Some(found) = address("listening on http://").or_else(tls) {
             self.listeners.push(found);
+        } else if line.contains("listening on unix:") {
+            self.sockets += 1;
+        } else if let Some(found) = address("redirecting http://") {
+            self.redirect = Some(found);
         } else if let Some(found) = address("admin on http://") {
             self.admin = Some(found);
         }
@@ -91,6 +98,21 @@ impl Proxy {
     /// Every listener, in the order of the configuration.
     pub fn addrs(&self) -> &[SocketAddr] {
         &self.announced.listeners
+    }
+
+    /// The listener that only sends clients to https.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn redirect(&self) -> SocketAddr {
+        self.announced.redirect.expect("there is no redirect_http")
+    }
+
+    /// The most memory that it has ever had in use, in KiB.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
     /// The admin listener.
@@ -236,12 +258,23 @@ fn command(config: &Config, folder: &Path) -> Command {
 
 fn start(config: &Config, folder: &Path) -> Result<(Process, Announced), Ran> {
     let mut command = command(config, folder);
-    command.args(["run", "-c", "cloakroom.toml"]);
+    if let Some(most) = config.open_files() {
+        let run = format!("ulimit -n {most} && exec \"$0\" run -c cloakroom.toml");
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &run, cli::BINARY]).env_clear();
+        shell.current_dir(folder);
+        for (name, value) in command.get_envs() {
+            shell.env(name, value.unwrap_or_default());
+        }
+        command = shell;
+    } else {
+        command.args(["run", "-c", "cloakroom.toml"]);
+    }
     let mut process = Process::start(&mut command);
     let mut announced = Announced::default();
     let ready = |line: &str| announced.take_in(line).then_some(());
     let started = process.output().find(PATIENCE, ready).is_some();
-    if started && !announced.listeners.is_empty() {
+    if started && announced.listeners.len() + announced.sockets > 0 {
         return Ok((process, announced));
     }
     let code = match process.wait(PATIENCE / 10) {

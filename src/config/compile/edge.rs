@@ -1,18 +1,24 @@
 //! The listening side: `[server]`, `[server.limits]`, `[trust]`, `[admin]`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::base::rate::Rate;
 use crate::config::compiled::AdminSettings;
 use crate::config::problem::Problem;
-use crate::config::settings::{At, Defect, Network, Settings};
-use crate::server::settings::ServerSettings;
+use crate::config::settings::{At, Defect, Network, PublicUrl, Settings};
+use crate::server::settings::{
+    CertificateFiles, ListenAddress, ServerSettings, TlsSettings, TlsVersion,
+};
 use crate::wire::client::{ForwardingHeader, Trust};
 
 /// `[server]` and `[trust]`, compiled.
 pub struct Edge {
     /// `[server]`.
     pub server: ServerSettings,
+    /// `server.limits.requests_per_ip`.
+    pub requests_per_ip: Option<Rate>,
     /// `server.limits.tunnel_idle_timeout`.
     pub tunnel_idle_timeout: Duration,
     /// `[trust]`.
@@ -27,12 +33,27 @@ pub fn compile(settings: &Settings, problems: &mut Vec<Problem>) -> Result<Edge,
     let limits = settings.section("server.limits", "server.limits");
     let listen = listen(settings, problems)?;
     let (trust, trusts) = trust(settings, problems)?;
-    if !server.is_faulty("listen") && !trusts && !server.is_set("public_url") {
+    let tls = tls(settings, &listen, problems)?;
+    let proxy_protocol: bool = server.get("proxy_protocol")?;
+    if proxy_protocol && !trusts {
+        problems.push(
+            Problem::error(
+                &server.place("proxy_protocol"),
+                "`proxy_protocol = true` has no effect",
+            )
+            .why("PROXY headers are taken from trusted proxies only, and there are none")
+            .help("name them in trust.proxies, as in proxies = [\"10.0.0.0/8\"]"),
+        );
+    }
+    let wants_tls = settings.has_section("server.tls");
+    if !server.is_faulty("listen") && !trusts && !wants_tls && !server.is_set("public_url") {
         warn_of_plaintext(settings, &listen, problems);
     }
     Ok(Edge {
         server: ServerSettings {
             listen,
+            tls,
+            proxy_protocol,
             workers: server.get("workers")?,
             http2: server.get("http2")?,
             drain_delay: server.get("drain_delay")?,
@@ -44,29 +65,119 @@ pub fn compile(settings: &Settings, problems: &mut Vec<Problem>) -> Result<Edge,
             header_count: limits.get("header_count")?,
             connections: limits.get("connections")?,
         },
+        requests_per_ip: limits.get("requests_per_ip")?,
         tunnel_idle_timeout: limits.get("tunnel_idle_timeout")?,
         trust,
         trusts,
     })
 }
 
-fn listen(settings: &Settings, problems: &mut Vec<Problem>) -> Result<Vec<SocketAddr>, Defect> {
-    let server = settings.section("server", "server");
-    let given: Vec<At<Option<SocketAddr>>> = server.get("listen")?;
-    let mut addresses: Vec<SocketAddr> = Vec::with_capacity(given.len());
-    for at in &given {
-        let Some(address) = at.value else { continue };
-        if let Some(other) = addresses.iter().find(|other| collide(**other, address)) {
-            problems.push(
-                Problem::error(
-                    &at.place,
-                    format!("{address} and {other} cannot both be listened on"),
-                )
-                .why("they take the same port of the same address")
-                .help("remove one of the two, or give it another port"),
-            );
+/// `[server.tls]`; `None` where it is absent, or has no certificate, which is
+/// reported.
+fn tls(
+    settings: &Settings,
+    listen: &[ListenAddress],
+    problems: &mut Vec<Problem>,
+) -> Result<Option<TlsSettings>, Defect> {
+    if !settings.has_section("server.tls") {
+        return Ok(None);
+    }
+    let tls = settings.section("server.tls", "server.tls");
+    let list = "server.tls.certificates";
+    let mut certificates = Vec::new();
+    for number in settings.names(list) {
+        let pattern = "server.tls.certificates[]";
+        let one = settings.section(&format!("{list}[{}]", number.value), pattern);
+        let file = |name| one.optional::<Option<PathBuf>>(name).map(Option::flatten);
+        let (cert, key) = (file("cert")?, file("key")?);
+        for (name, file) in [("cert", &cert), ("key", &key)] {
+            if file.is_none() && !one.is_faulty(name) {
+                problems.push(
+                    Problem::error(&one.place, format!("this certificate has no `{name}`"))
+                        .help("write { cert = \"tls/fullchain.pem\", key = \"tls/privkey.pem\" }"),
+                );
+            }
         }
-        addresses.push(address);
+        if let (Some(cert), Some(key)) = (cert, key) {
+            certificates.push(CertificateFiles { cert, key });
+        }
+    }
+    if settings.names(list).is_empty() && !settings.has_section(list) {
+        problems.push(
+            Problem::error(&tls.place, "[server.tls] has no certificate").help(
+                "write certificates = [ { cert = \"tls/fullchain.pem\", key = \"tls/privkey.pem\" } ]",
+            ),
+        );
+    } else if settings.names(list).is_empty() {
+        problems.push(
+            Problem::error(&settings.section(list, "server.tls").place, "there is no certificate")
+                .help("write certificates = [ { cert = \"tls/fullchain.pem\", key = \"tls/privkey.pem\" } ]"),
+        );
+    }
+    let redirect_http = tls
+        .optional::<Option<SocketAddr>>("redirect_http")?
+        .flatten();
+    if let Some(address) = redirect_http
+        && let Some(other) = listen
+            .iter()
+            .filter_map(ListenAddress::tcp)
+            .find(|other| collide(*other, address))
+    {
+        problems.push(
+            Problem::error(
+                &tls.place("redirect_http"),
+                format!("redirect_http {address} collides with the listener {other}"),
+            )
+            .why("the one speaks plaintext and the other TLS")
+            .help(
+                "give one of the two another port, such as \"0.0.0.0:80\" beside \"0.0.0.0:443\"",
+            ),
+        );
+    }
+    let server = settings.section("server", "server");
+    let public: Option<PublicUrl> = server.optional("public_url")?;
+    let public_port = public
+        .as_ref()
+        .filter(|public| public.https)
+        .map(|public| public.origin.port.unwrap_or(443));
+    let min_version = match tls.get::<String>("min_version")?.as_str() {
+        "1.2" => TlsVersion::Tls12,
+        "1.3" => TlsVersion::Tls13,
+        other => return Err(Defect(format!("server.tls.min_version {other}"))),
+    };
+    Ok((!certificates.is_empty()).then_some(TlsSettings {
+        certificates,
+        min_version,
+        http2: server.get("http2")?,
+        client_ca: tls.optional::<Option<PathBuf>>("client_ca")?.flatten(),
+        redirect_http,
+        public_port,
+        hsts: tls.get("hsts")?,
+    }))
+}
+
+fn listen(settings: &Settings, problems: &mut Vec<Problem>) -> Result<Vec<ListenAddress>, Defect> {
+    let server = settings.section("server", "server");
+    let given: Vec<At<ListenAddress>> = server.get("listen")?;
+    let mut addresses: Vec<ListenAddress> = Vec::with_capacity(given.len());
+    for at in given {
+        let other = addresses.iter().find(|other| match (other, &at.value) {
+            (ListenAddress::Tcp(other), ListenAddress::Tcp(address)) => collide(*other, *address),
+            (other, address) => *other == address,
+        });
+        if let Some(other) = other {
+            let problem = Problem::error(
+                &at.place,
+                format!("{} and {other} cannot both be listened on", at.value),
+            );
+            problems.push(match other {
+                ListenAddress::Tcp(_) => problem
+                    .why("they take the same port of the same address")
+                    .help("remove one of the two, or give it another port"),
+                ListenAddress::Unix(_) => problem.help("remove one of the two"),
+            });
+        }
+        addresses.push(at.value);
     }
     if addresses.is_empty() && !server.is_faulty("listen") {
         problems.push(
@@ -130,8 +241,9 @@ fn trust(settings: &Settings, problems: &mut Vec<Problem>) -> Result<(Trust, boo
     Ok((trust, trusts))
 }
 
-fn warn_of_plaintext(settings: &Settings, listen: &[SocketAddr], problems: &mut Vec<Problem>) {
-    let Some(address) = listen.iter().find(|address| !address.ip().is_loopback()) else {
+fn warn_of_plaintext(settings: &Settings, listen: &[ListenAddress], problems: &mut Vec<Problem>) {
+    let mut addresses = listen.iter().filter_map(ListenAddress::tcp);
+    let Some(address) = addresses.find(|address| !address.ip().is_loopback()) else {
         return;
     };
     problems.push(
@@ -144,17 +256,27 @@ fn warn_of_plaintext(settings: &Settings, listen: &[SocketAddr], problems: &mut 
     );
 }
 
+/// The addresses that the public listeners take.
+fn taken(server: &ServerSettings) -> impl Iterator<Item = SocketAddr> {
+    let redirect = server.tls.as_ref().and_then(|tls| tls.redirect_http);
+    server
+        .listen
+        .iter()
+        .filter_map(ListenAddress::tcp)
+        .chain(redirect)
+}
+
 /// Compiles `[admin]`.
 pub fn admin(
     settings: &Settings,
-    public: &[SocketAddr],
+    public: &ServerSettings,
     problems: &mut Vec<Problem>,
 ) -> Result<AdminSettings, Defect> {
     let admin = settings.section("admin", "admin");
     let listen: Option<SocketAddr> = admin.get("listen")?;
     if let Some(address) = listen {
         let place = admin.place("listen");
-        if let Some(other) = public.iter().find(|other| collide(**other, address)) {
+        if let Some(other) = taken(public).find(|other| collide(*other, address)) {
             problems.push(
                 Problem::error(
                     &place,

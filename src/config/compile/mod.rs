@@ -55,7 +55,7 @@ fn assemble(
 ) -> Result<Compiled, Defect> {
     let mut notes = Vec::new();
     let edge = edge::compile(settings, problems)?;
-    let admin = edge::admin(settings, &edge.server.listen, problems)?;
+    let admin = edge::admin(settings, &edge.server, problems)?;
     let upstreams = upstreams::compile(settings, problems)?;
     let routes = routes::compile(settings, &upstreams, problems, &mut notes)?;
     let public: Option<PublicUrl> = settings
@@ -74,6 +74,7 @@ fn assemble(
 
     Ok(Compiled {
         server: edge.server,
+        requests_per_ip: edge.requests_per_ip,
         tunnel_idle_timeout: edge.tunnel_idle_timeout,
         public_origin: public.map(|public| public.origin),
         trust: edge.trust,

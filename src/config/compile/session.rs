@@ -155,7 +155,7 @@ fn check_security(
                         .why("browsers drop a `Secure` cookie that comes over http, so nobody could stay signed in")
                         .help("write the https address in server.public_url, if that is what browsers use; otherwise write secure = \"auto\""),
                 ),
-                None if !edge.trusts => problems.push(
+                None if !edge.trusts && edge.server.tls.is_none() => problems.push(
                     Problem::error(&place, "secure = true, and no connection can be known to be secure")
                         .why("the listeners are plain http and no proxy is trusted, so the cookie would never be set")
                         .help("name the proxy that ends TLS in trust.proxies, such as [\"private\"], or set server.public_url to the https address in the browser"),

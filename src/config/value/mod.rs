@@ -183,9 +183,11 @@ fn read_text(kind: &Kind, text: &str, context: &Context<'_>) -> Result<Setting, 
         Kind::Word(words) => word(text, words),
         Kind::Duration(least) => quantity::duration(text, *least).map(Setting::Duration),
         Kind::Size(none) => quantity::size(text, *none).map(Setting::Size),
-        Kind::Listen => net::listen(text).map(|address| Setting::Socket(Some(address))),
+        Kind::Listen => net::listen(text).map(Setting::Listen),
+        Kind::Address => net::address(text).map(|address| Setting::Socket(Some(address))),
         Kind::ListenOrOff if text == "off" => Ok(Setting::Socket(None)),
-        Kind::ListenOrOff => net::listen(text).map(|address| Setting::Socket(Some(address))),
+        Kind::ListenOrOff => net::address(text).map(|address| Setting::Socket(Some(address))),
+        Kind::Rate => quantity::rate(text).map(Setting::Rate),
         Kind::Network => net::network(text).map(Setting::Network),
         Kind::Origin => net::origin(text).map(Setting::Origin),
         Kind::OriginOrAny if text == "*" => Ok(Setting::CorsOrigin(CorsOrigin::Any)),
@@ -254,7 +256,11 @@ pub fn expected(kind: &Kind) -> String {
         Kind::Duration(_) => "a duration such as \"30s\"".into(),
         Kind::Size(true) => "a size such as \"64KiB\", or \"none\"".into(),
         Kind::Size(false) => "a size such as \"64KiB\"".into(),
-        Kind::Listen => "an address such as \"127.0.0.1:8080\"".into(),
+        Kind::Listen => {
+            "an address such as \"127.0.0.1:8080\", or a socket such as \"unix:/run/cloakroom.sock\"".into()
+        }
+        Kind::Address => "an address such as \"127.0.0.1:8080\"".into(),
+        Kind::Rate => "a rate such as \"100/s\", or \"none\"".into(),
         Kind::ListenOrOff => "an address such as \"127.0.0.1:9180\", or \"off\"".into(),
         Kind::Network => {
             "a network such as \"10.0.0.0/8\", or \"loopback\", \"private\" or \"unix\"".into()

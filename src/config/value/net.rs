@@ -7,19 +7,47 @@ use ipnet::IpNet;
 use super::http::is_host_name;
 use super::{Fault, quoted};
 use crate::config::settings::{Network, PublicUrl};
+use crate::server::settings::ListenAddress;
 use crate::upstream::settings::{HostHeader, Place, Scheme, UpstreamAddress};
 use crate::wire::client::Origin;
 
-/// Reads a listening address.
+/// What `sockaddr_un` has room for, with its NUL.
+const LONGEST_SOCKET: usize = 107;
+
+/// Reads where to listen: an address with a port, or a Unix socket.
 ///
 /// # Errors
 ///
-/// It is no IP address with a port, or of a kind that this version lacks.
-pub fn listen(text: &str) -> Result<SocketAddr, Fault> {
+/// It is neither.
+pub fn listen(text: &str) -> Result<ListenAddress, Fault> {
+    let Some(path) = text.strip_prefix("unix:") else {
+        return address(text).map(ListenAddress::Tcp);
+    };
+    if !path.starts_with('/') || path.ends_with('/') || path.contains('\0') {
+        return Err(Fault::new(
+            format!("{} is not a socket to listen on", quoted(text)),
+            "write the whole path of the socket, such as \"unix:/run/cloakroom/http.sock\"",
+        ));
+    }
+    if path.len() > LONGEST_SOCKET {
+        return Err(Fault::new(
+            format!("the path of a socket has {LONGEST_SOCKET} bytes at most"),
+            "choose a shorter one",
+        ));
+    }
+    Ok(ListenAddress::Unix(path.into()))
+}
+
+/// Reads an IP address with a port.
+///
+/// # Errors
+///
+/// It is none.
+pub fn address(text: &str) -> Result<SocketAddr, Fault> {
     if text.starts_with("unix:") {
         return Err(Fault::new(
-            "listening on a Unix socket is not available in this version",
-            "listen on an address and a port, such as \"127.0.0.1:8080\"",
+            "a Unix socket cannot stand here",
+            "write an address and a port, such as \"127.0.0.1:8080\"",
         ));
     }
     if let Ok(address) = text.parse() {
@@ -254,7 +282,7 @@ mod tests {
 
     #[test]
     fn listening_addresses() {
-        for text in ["127.0.0.1:8080", "[::1]:0", "0.0.0.0:80"] {
+        for text in ["127.0.0.1:8080", "[::1]:0", "0.0.0.0:80", "unix:/a"] {
             assert!(listen(text).is_ok(), "{text}");
         }
         for text in [
@@ -265,7 +293,9 @@ mod tests {
             "localhost:8080",
             "::1:8080",
             "127.0.0.1",
-            "unix:/a",
+            "unix:a",
+            "unix:/a/",
+            "unix:",
             "1.2.3.4:99999",
         ] {
             assert!(listen(text).is_err(), "{text}");

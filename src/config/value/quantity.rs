@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Fault, quoted};
+use crate::base::rate::Rate;
 
 /// Longer spans are mistakes, and would overflow sums of moments.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -46,6 +47,36 @@ pub fn duration(text: &str, least: u64) -> Result<Duration, Fault> {
         ));
     }
     Ok(span)
+}
+
+/// Reads `"100/s"`: a whole number per `s`, `m` or `h`; or `"none"`.
+///
+/// # Errors
+///
+/// It is of another form, or zero.
+pub fn rate(text: &str) -> Result<Option<Rate>, Fault> {
+    if text == "none" {
+        return Ok(None);
+    }
+    let rate = text.split_once('/').and_then(|(number, unit)| {
+        let seconds = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            _ => return None,
+        };
+        let digits = number.bytes().all(|byte| byte.is_ascii_digit());
+        Some(Rate {
+            requests: number.parse().ok().filter(|n| digits && *n > 0)?,
+            period: Duration::from_secs(seconds),
+        })
+    });
+    rate.map(Some).ok_or_else(|| {
+        Fault::new(
+            format!("{} is not a rate", quoted(text)),
+            "write a number per second, minute or hour, such as \"100/s\", \"1000/m\" or \"5000/h\", or \"none\"",
+        )
+    })
 }
 
 fn not_a_duration(text: &str) -> Fault {
@@ -189,6 +220,33 @@ mod tests {
         assert_eq!(size("none", true).unwrap(), None);
         for text in ["none", "64", "64k", "0B", "KiB", "99999999999GiB"] {
             assert!(size(text, false).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rates() {
+        let read = |text| {
+            rate(text)
+                .ok()
+                .flatten()
+                .map(|r| (r.requests, r.period.as_secs()))
+        };
+        assert_eq!(read("100/s"), Some((100, 1)));
+        assert_eq!(read("1/m"), Some((1, 60)));
+        assert_eq!(read("5000/h"), Some((5000, 3600)));
+        assert_eq!(rate("none").unwrap(), None);
+        for text in [
+            "",
+            "100",
+            "0/s",
+            "/s",
+            "-1/s",
+            "+1/s",
+            "1/d",
+            "1/ s",
+            "99999999999/s",
+        ] {
+            assert!(rate(text).is_err(), "{text}");
         }
     }
 }
