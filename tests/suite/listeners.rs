@@ -163,6 +163,31 @@ fn a_client_that_resets_ends_its_request_at_once() {
     assert_eq!(line["status"], 499);
 }
 
+/// Nothing tells it from one that has only said all, but its silence: that is
+/// why this takes ten seconds.
+#[test]
+fn a_client_that_closes_ends_its_request_in_the_end() {
+    let (gone, told) = std::sync::mpsc::channel();
+    let backend = Backend::with(move |_| {
+        let gone = gone.clone();
+        Reply::take(move |mut stream, _| {
+            let mut byte = [0];
+            let ended = std::io::Read::read(&mut stream, &mut byte);
+            gone.send(matches!(ended, Ok(0) | Err(_))).unwrap();
+        })
+    });
+    let proxy = Config::to(backend.addr()).start();
+    let mut client = Client::connect(proxy.addr());
+    client.send(Request::get("/public").bytes("a"));
+    backend.wait_for(1);
+    drop(client);
+    assert!(told.recv_timeout(PATIENCE).unwrap());
+    let line = proxy
+        .output()
+        .wait_for_json(|line| line["path"] == "/public");
+    assert_eq!(line["status"], 499);
+}
+
 /// What each head gets: the status, and the reason if it is ours.
 #[test]
 fn odd_heads_are_refused_and_the_connection_ends() {

@@ -22,7 +22,7 @@ build alerts and clients on them. The code stands
   `Proxy-Status: cloakroom; error=http_request_denied; details=\"no_cookie\"`,
 - in the access log and in the metrics.
 
-An answer with status 503 carries `Retry-After`: trying again may help. No
+An answer with status 429 or 503 carries `Retry-After`: trying again may help. No
 refusal ever sets or clears the session cookie.
 ";
 
