@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod crypto;
+pub mod histogram;
 pub mod identity;
 pub mod metrics;
 pub mod rate;

@@ -159,9 +159,8 @@ enum Step {
 
 impl ConnectError {
     fn refusal(&self) -> Refusal {
-        let tls_error = self
-            .source
-            .downcast_ref::<io::Error>()
+        let io_error = self.source.downcast_ref::<io::Error>();
+        let tls_error = io_error
             .and_then(io::Error::get_ref)
             .and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match (&self.step, tls_error) {
@@ -169,6 +168,12 @@ impl ConnectError {
                 Refusal::UpstreamCertificateInvalid
             }
             (Step::Tls, _) => Refusal::UpstreamTlsFailed,
+            // The last address's share of the time ends with the whole.
+            (Step::Transport, _)
+                if io_error.is_some_and(|e| e.kind() == io::ErrorKind::TimedOut) =>
+            {
+                Refusal::UpstreamTimeout
+            }
             (Step::Transport | Step::Http, _) => Refusal::UpstreamConnectFailed,
         }
     }

@@ -195,7 +195,7 @@ impl Upstream {
             self.wait(answered, sent).await
         };
         let Some(answered) = answered else {
-            let failure = self.too_late(address, &lease);
+            let failure = self.too_late(address);
             self.group.failed(address.number, Instant::now());
             // On HTTP/2 the whole connection may be dead, which nothing else
             // would tell.
@@ -248,10 +248,7 @@ impl Upstream {
         }
     }
 
-    fn too_late(&self, address: &Address, lease: &Lease) -> Failure {
-        if lease.has_interim() {
-            return self.invalid(address, "sent something, but no response");
-        }
+    fn too_late(&self, address: &Address) -> Failure {
         let limit = self.settings.response_timeout;
         late(&self.settings, address.address(), "gave no response", limit)
     }

@@ -38,11 +38,6 @@ impl Meter {
         self.0.store(u64::MAX, Ordering::Relaxed);
     }
 
-    /// Whether anything has come since [`Meter::begin`].
-    pub fn has_moved(&self) -> bool {
-        self.0.load(Ordering::Relaxed) < BUDGET
-    }
-
     fn count(&self, bytes: usize) -> io::Result<()> {
         let left = self.0.load(Ordering::Relaxed);
         if left == u64::MAX {

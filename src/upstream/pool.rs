@@ -320,14 +320,6 @@ impl Lease {
         }
     }
 
-    /// Whether something came after a request was sent, but no response.
-    pub fn has_interim(&self) -> bool {
-        match &self.carrier {
-            Carrier::Http1 { meter, .. } => meter.has_moved(),
-            Carrier::Http2(_) => false,
-        }
-    }
-
     /// No other request may use the connection.
     pub fn retire(&mut self) {
         self.may_return = false;

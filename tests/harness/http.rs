@@ -183,6 +183,13 @@ impl<S: Read + Write> Client<S> {
 }
 
 impl Client {
+    /// Closes it with a reset, as a program that was killed does: nobody waits
+    /// for answers any more.
+    pub fn reset(mut self) {
+        let stream = socket2::SockRef::from(&*self.stream());
+        stream.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    }
+
     /// # Panics
     /// If nobody accepts.
     pub fn connect(addr: SocketAddr) -> Self {

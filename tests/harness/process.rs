@@ -66,6 +66,24 @@ impl Process {
             .status()
             .unwrap();
         assert!(status.success(), "cannot send {name} to {}", self.id());
+        if matches!(signal, Signal::Stop) {
+            crate::harness::eventually("every thread has stopped", || self.is_stopped());
+        }
+    }
+
+    /// Whether all of its threads stand still: a signal takes its time.
+    fn is_stopped(&self) -> Option<()> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.id())).ok()?;
+        let stopped = threads.filter_map(Result::ok).all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat"));
+            // The state follows the name, which is in brackets.
+            stat.is_ok_and(|stat| {
+                stat.rsplit(')')
+                    .next()
+                    .is_some_and(|rest| rest.starts_with(" T"))
+            })
+        });
+        stopped.then_some(())
     }
 
     /// Ends it at once (SIGKILL) and waits until it is gone.

@@ -21,8 +21,8 @@ fn sessions_end_when_idle_and_at_their_absolute_end() {
         let begin = Instant::now();
         let used = proxy.sign_in(&ALICE);
         let begun = Instant::now();
-        let unused = proxy.sign_in(&BOB);
         let unused_begun = Instant::now();
+        let unused = proxy.sign_in(&BOB);
         let mut idle_ended = None;
         let mut client = Client::connect(proxy.addr());
         // One session is used all the time; of the other it is asked whether
@@ -53,11 +53,7 @@ fn sessions_end_when_idle_and_at_their_absolute_end() {
             "{store}: {ended:?}"
         );
         let idle_ended = idle_ended.unwrap_or_else(|| panic!("{store}: it never got idle"));
-        // The session began a moment before its login was answered.
-        assert!(
-            idle_ended + Duration::from_millis(300) >= idle,
-            "{store}: {idle_ended:?}"
-        );
+        assert!(idle_ended >= idle, "{store}: {idle_ended:?}");
         assert!(idle_ended < absolute, "{store}: {idle_ended:?}");
     });
 }
