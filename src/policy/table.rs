@@ -143,18 +143,18 @@ impl Table {
         find(&self.any_host)
     }
 
-    /// How well a route fits a method: not at all, as any, or by name.
+    /// How well a route fits a method.
     fn takes(&self, route: usize, method: &Method) -> Fit {
         let Some(route) = self.routes.get(route) else {
             return Fit::No;
         };
-        // As everywhere, GET includes HEAD.
-        let by_name = route.methods.contains(method)
-            || (method == Method::HEAD && route.methods.contains(&Method::GET));
-        match (by_name, route.methods.is_empty()) {
-            (true, _) => Fit::ByName,
-            (false, true) => Fit::Any,
-            (false, false) => Fit::No,
+        let names = |method: &Method| route.methods.contains(method);
+        match () {
+            () if names(method) => Fit::ByName,
+            // As everywhere, GET includes HEAD.
+            () if method == Method::HEAD && names(&Method::GET) => Fit::ByGet,
+            () if route.methods.is_empty() => Fit::Any,
+            () => Fit::No,
         }
     }
 }
@@ -163,6 +163,8 @@ impl Table {
 enum Fit {
     No,
     Any,
+    /// A HEAD request, which the route takes because it takes GET.
+    ByGet,
     ByName,
 }
 

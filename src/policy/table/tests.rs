@@ -96,6 +96,19 @@ fn methods_decide_between_routes_of_one_path() {
     );
 }
 
+/// A route for HEAD means it more than one for GET, which includes it.
+#[test]
+fn head_beside_get_has_its_own_route() {
+    let (mut get, mut head) = (route("", "/a"), route("", "/a"));
+    get.methods = vec![Method::GET];
+    head.methods = vec![Method::HEAD];
+    for routes in [[get.clone(), head.clone()], [head, get]] {
+        let table = Table::new(routes.to_vec());
+        let (_, found) = table.resolve(&target("h", "/a"), &Method::HEAD).unwrap();
+        assert_eq!(found.methods, [Method::HEAD]);
+    }
+}
+
 #[test]
 fn exact_routes_cover_nothing_below() {
     let mut only = route("", "/a");
