@@ -52,14 +52,20 @@ fn continues(line: &str, inside: bool) -> bool {
 
 /// Hides every quoted string, except one that `env =` or `file =` introduces,
 /// and every bare word that is not one of these two: a value that lacks its
-/// quotes is a secret all the same. The key before the first `=` stays.
+/// quotes is a secret all the same. The key before the first `=` stays, if it
+/// can be one: in `secret: dGhl…=` the sign belongs to the secret.
 fn mask_values(line: &str, inside: bool) -> String {
     let (key, values) = match line.find('=') {
         Some(at) if !inside => line.split_at(at),
         _ => ("", line),
     };
+    let (key, values) = if looks_like_a_key(key) {
+        (key, values)
+    } else {
+        ("", line)
+    };
     let mut out = String::with_capacity(line.len());
-    out.push_str(key);
+    out.push_str(&mask_random(key));
     let mut word = String::new();
     let mut quote: Option<(char, Introduced)> = None;
     for c in values.chars() {
@@ -87,6 +93,13 @@ fn mask_values(line: &str, inside: bool) -> String {
         &quote.map_or(Introduced::Nothing, |(_, by)| by),
     );
     out
+}
+
+/// One word, as far as TOML allows it without quotes, dots between its parts.
+fn looks_like_a_key(text: &str) -> bool {
+    text.trim()
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'"' | b'\''))
 }
 
 /// What a value is introduced by.
@@ -219,6 +232,13 @@ mod tests {
             ),
             ("secrets = [ \"abc", "secrets = [ \"***"),
             ("secrets = abc", "secrets = ***"),
+            ("secret: YWJjZA==", "******* ******=="),
+            ("secret: two words = x", "******* *** ***** = *"),
+            ("a.\"secret\" = \"x\"", "a.\"secret\" = \"*\""),
+            (
+                "secret.Vh2zlk0Wq8VXb4mJgk5uYc1rTn7dEoPs = \"x\"",
+                "secret.******************************** = \"*\"",
+            ),
             (
                 "secrets = [\n  \"abc\",\n]\nname = \"a\"",
                 "secrets = [\n  \"***\",\n]\nname = \"a\"",
