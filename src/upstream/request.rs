@@ -83,6 +83,7 @@ impl Outbound<'_> {
             headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
         }
         self.write_identity(headers)?;
+        frame(headers, &body);
 
         if parts.uri.authority().is_some() || parts.uri.scheme().is_some() {
             parts.uri = Uri::from(self.target.origin_form().clone());
@@ -137,6 +138,19 @@ impl Outbound<'_> {
     }
 }
 
+/// Announces a body whose length nobody has told. Left to itself, hyper would
+/// send a GET or HEAD without it: as a complete request, even if the body never
+/// came to its end.
+fn frame(headers: &mut HeaderMap, body: &impl http_body::Body) {
+    let told = headers.contains_key(header::CONTENT_LENGTH);
+    if !told && !body.is_end_stream() && body.size_hint().exact().is_none() {
+        headers.insert(
+            header::TRANSFER_ENCODING,
+            HeaderValue::from_static("chunked"),
+        );
+    }
+}
+
 /// Says that the message came through here, and in which version.
 fn append_via(headers: &mut HeaderMap, version: Version) -> Result<(), Failure> {
     let received = match version {
@@ -148,4 +162,54 @@ fn append_via(headers: &mut HeaderMap, version: Version) -> Result<(), Failure> 
     let value = HeaderValue::from_str(&own).map_err(|e| Failure::new(Refusal::InternalError, e))?;
     headers.append(header::VIA, value);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use bytes::Bytes;
+    use http_body::{Frame, SizeHint};
+
+    use super::*;
+
+    /// A body that goes on, of this length if it is known.
+    struct Streaming(Option<u64>);
+
+    impl http_body::Body for Streaming {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            Poll::Pending
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            self.0.map_or_else(SizeHint::default, SizeHint::with_exact)
+        }
+    }
+
+    #[test]
+    fn s19_a_body_of_unknown_length_is_announced() {
+        let coding = |mut headers: HeaderMap, length| {
+            frame(&mut headers, &Streaming(length));
+            headers.remove(header::TRANSFER_ENCODING)
+        };
+        assert_eq!(coding(HeaderMap::new(), None).unwrap(), "chunked");
+        assert_eq!(coding(HeaderMap::new(), Some(3)), None);
+        let told = HeaderMap::from_iter([(header::CONTENT_LENGTH, HeaderValue::from_static("3"))]);
+        assert_eq!(coding(told, Some(3)), None);
+    }
+
+    #[test]
+    fn no_body_is_announced_where_there_is_none() {
+        let mut headers = HeaderMap::new();
+        frame(&mut headers, &Body::Empty);
+        frame(&mut headers, &Body::Full(Bytes::new()));
+        assert!(headers.is_empty());
+    }
 }
