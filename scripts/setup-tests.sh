@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, beside Rust's toolchain, on Debian 12 or newer:
-# Redis, Node.js, Chromium, the packages of the test applications, cargo-deny.
+# Redis, Node.js, Chromium, the packages of the test applications, a C++ compiler
+# for the fuzz targets, cargo-deny.
 # Says nothing and changes nothing where all of it is there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -54,6 +55,7 @@ install_packages() {
 
 missing=()
 have cc || missing+=(gcc libc6-dev)
+have c++ || missing+=(g++)
 have make || missing+=(make)
 have curl || missing+=(curl ca-certificates)
 have redis-server || missing+=(redis-server)
@@ -89,6 +91,7 @@ done
 # All packages of the lockfile, those of other platforms too: cargo-deny looks
 # at every one of them, without a network.
 cargo fetch --quiet --locked
+cargo fetch --quiet --locked --manifest-path fuzz/Cargo.toml
 
 # Without optimisation it is built in a quarter of the time, and the check still
 # takes but a second or two.
