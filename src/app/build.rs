@@ -77,6 +77,7 @@ pub fn state(compiled: &Compiled, metrics: &Metrics) -> Result<Arc<ArcSwap<State
         redirect_hosts: login.redirect_hosts.clone(),
         pages,
         hsts: hsts(compiled),
+        tunnel_idle_timeout: compiled.tunnel_idle_timeout,
         body_idle_timeout: compiled.server.body_idle_timeout,
     };
     Ok(Arc::new(ArcSwap::from_pointee(state)))

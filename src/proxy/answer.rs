@@ -35,6 +35,15 @@ impl Answer {
         answer
     }
 
+    /// The empty body of a 101; the request is the tunnel's to record.
+    pub fn of_tunnel() -> Self {
+        Self {
+            body: Body::Empty,
+            lease: None,
+            record: None,
+        }
+    }
+
     fn finish(&mut self) {
         if let Some(lease) = self.lease.take() {
             lease.give_back();

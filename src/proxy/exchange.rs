@@ -12,12 +12,14 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 
 use super::answer::Answer;
 use super::endpoints::{self, Endpoint};
 use super::record::Record;
 use super::respond::{self, Form};
 use super::state::{State, Worker};
+use super::tunnel::{Hold, Tunnel};
 use crate::base::refusal::{Failure, Refusal};
 use crate::policy::{self, Asker, Decision, OnRefusal, Permit, Route};
 use crate::session::{Lookup, Session};
@@ -25,7 +27,7 @@ use crate::upstream::request::{Outbound, REQUEST_ID, VIA_PSEUDONYM};
 use crate::wire::body::{Body, BodyFate, BodyWatch, Guarded, Trailers};
 use crate::wire::client::{Client, ConnInfo, Origin};
 use crate::wire::target::Target;
-use crate::wire::{hop, negotiate};
+use crate::wire::{hop, negotiate, upgrade};
 
 /// Everything that is known of one request beside its body.
 pub struct Exchange<'a> {
@@ -53,6 +55,8 @@ pub enum Outcome {
     Own(Response<Body>),
     /// The application's, with its connection.
     Forwarded(crate::upstream::Answer),
+    /// The application's, which ends HTTP on this connection.
+    Tunnel(crate::upstream::Answer, Tunnel),
 }
 
 /// Serves one request. There is always an answer. `found` is why the request
@@ -103,6 +107,12 @@ pub async fn exchange(
         }
     };
     let (mut response, lease) = match result {
+        Ok(Outcome::Tunnel(answer, tunnel)) => {
+            record.upstream = Some(answer.took);
+            record.status = Some(answer.response.status());
+            tunnel.start(record);
+            return answer.response.map(|_| Answer::of_tunnel());
+        }
         Ok(Outcome::Own(response)) => (response, None),
         Ok(Outcome::Forwarded(answer)) => {
             record.upstream = Some(answer.took);
@@ -285,8 +295,9 @@ impl Exchange<'_> {
     /// Requests that could do harm with our cookie must not come from another
     /// site.
     fn check_cross_site(&self) -> Result<(), Refusal> {
-        let guarded = self.state.cross_site_forwarded
-            && !self.head.method.is_safe()
+        let acts = self.state.cross_site_forwarded && !self.head.method.is_safe();
+        // Scripts of any site may open WebSockets and read what comes.
+        let guarded = (acts || self.asks_for_websocket())
             && self
                 .state
                 .sessions
@@ -302,6 +313,11 @@ impl Exchange<'_> {
         Ok(())
     }
 
+    fn asks_for_websocket(&self) -> bool {
+        let head = &self.head;
+        upgrade::asks_for_websocket(&head.method, head.version, &head.headers)
+    }
+
     async fn forward(
         &mut self,
         route: &Route,
@@ -312,6 +328,7 @@ impl Exchange<'_> {
             Some(session) => self.renewed_cookie(session).await,
             None => None,
         };
+        let websocket = self.asks_for_websocket();
         let (body, watch) = self.guard(route, body)?;
         self.record.request_body.clone_from(&watch);
         let outbound = Outbound {
@@ -323,7 +340,10 @@ impl Exchange<'_> {
             cookie: &self.state.sessions.cookie,
             identity: &self.state.identity,
             request_id: &self.record.request_id,
+            websocket,
         };
+        let client = self.head.extensions.remove::<OnUpgrade>();
+        let hold = self.head.extensions.remove::<Hold>();
         let head = std::mem::replace(&mut self.head, Request::new(()).into_parts().0);
         let request = Request::from_parts(head, body);
         let upstreams = &self.worker.upstreams;
@@ -335,7 +355,16 @@ impl Exchange<'_> {
         if let Some(cookie) = renewed.filter(|_| !is_for_all(headers)) {
             headers.append(SET_COOKIE, cookie);
         }
-        Ok(Outcome::Forwarded(answer))
+        let (Some(client), Some(upstream)) = (client, answer.upgrade.take()) else {
+            return Ok(Outcome::Forwarded(answer));
+        };
+        let tunnel = Tunnel {
+            client,
+            upstream,
+            hold,
+            idle: self.state.tunnel_idle_timeout,
+        };
+        Ok(Outcome::Tunnel(answer, tunnel))
     }
 
     /// The request's body with its limits, and what watches it, if there is one.

@@ -7,6 +7,7 @@ pub mod exchange;
 pub mod record;
 pub mod respond;
 pub mod state;
+pub mod tunnel;
 
 pub use exchange::exchange;
 pub use state::{State, Worker};

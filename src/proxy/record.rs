@@ -44,6 +44,8 @@ pub struct Record {
     pub status: Option<StatusCode>,
     /// Counts the request's body.
     pub request_body: Option<BodyWatch>,
+    /// Bytes that were read, where nothing counts a request's body.
+    pub bytes_in: u64,
     /// Bytes of the response's body that were sent.
     pub bytes_out: u64,
     /// How long the application took to begin its response.
@@ -77,6 +79,7 @@ impl Record {
             reason: None,
             status: None,
             request_body: None,
+            bytes_in: 0,
             bytes_out: 0,
             upstream: None,
             complete: false,
@@ -126,7 +129,10 @@ impl Record {
             session: self.session.as_deref(),
             reason: self.reason.map(Refusal::label),
             aborted: !self.complete,
-            bytes_in: self.request_body.as_ref().map_or(0, BodyWatch::bytes),
+            bytes_in: self
+                .request_body
+                .as_ref()
+                .map_or(self.bytes_in, BodyWatch::bytes),
             bytes_out: self.bytes_out,
             duration_ms: milliseconds(took),
             upstream_ms: self.upstream.map(milliseconds),

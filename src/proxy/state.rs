@@ -59,6 +59,8 @@ pub struct State {
     pub pages: Pages,
     /// `Strict-Transport-Security` of secure responses, if it is sent.
     pub hsts: Option<HeaderValue>,
+    /// The longest silence on a WebSocket.
+    pub tunnel_idle_timeout: Duration,
     /// The longest pause between two pieces of a body.
     pub body_idle_timeout: Duration,
 }

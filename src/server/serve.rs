@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::UPGRADE;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -22,6 +23,7 @@ use super::settings::ServerSettings;
 use super::stream::{Early, Io, Protocol, Stream};
 use crate::base::metrics::Metrics;
 use crate::base::refusal::Refusal;
+use crate::proxy::tunnel::Hold;
 
 /// The most requests at once on an HTTP/2 connection.
 const H2_STREAMS: u32 = 100;
@@ -82,8 +84,12 @@ where
     let scanner = (protocol == Protocol::Http1).then(Scanner::new);
     let findings = scanner.as_ref().map(Scanner::findings);
     let stream = Stream::new(stream, deadlines.clone(), scanner);
-    let service = service_fn(move |request| {
+    let (hold, released) = Hold::new();
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let busy = deadlines.request();
+        if request.headers().contains_key(UPGRADE) {
+            request.extensions_mut().insert(hold.clone());
+        }
         let found = findings.as_ref().and_then(|f| f.next_request());
         let response = answer(request, found);
         async move {
@@ -99,8 +105,9 @@ where
                 .header_read_timeout(None::<Duration>)
                 .max_headers(settings.header_count)
                 .max_buf_size(settings.header_bytes.max(LEAST_BUFFER))
-                .serve_connection(io, service);
-            let shut_down = http1::Connection::graceful_shutdown;
+                .serve_connection(io, service)
+                .with_upgrades();
+            let shut_down = http1::UpgradeableConnection::graceful_shutdown;
             run(connection, shut_down, watchdog, &mut drain).await
         }
         Protocol::Http2 => {
@@ -123,6 +130,8 @@ where
     if let Err(error) = ended {
         note(&error, peer, &metrics);
     }
+    // A tunnel on this connection counts as the connection.
+    released.wait().await;
 }
 
 /// Counts and logs what the parser refused by itself. (It has answered with 400

@@ -273,7 +273,7 @@ where
     tokio::spawn(async move {
         // Whoever waits for a response learns of an error there; an idle
         // connection that ends is nothing to report.
-        let _ = connection.await;
+        let _ = connection.with_upgrades().await;
         drop(open);
     });
     Ok(Connection::Http1 { sender, meter })

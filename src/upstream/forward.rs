@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use tokio::time::timeout;
 
 use super::balance::{Tried, choose};
@@ -20,6 +21,7 @@ use super::standing::{Fleet, Group};
 use crate::base::refusal::{Failure, Refusal};
 use crate::wire::body::{Body, BodyFate, BodyWatch};
 use crate::wire::hop::{check_response_framing, remove_hop_by_hop, write_length_anew};
+use crate::wire::upgrade::{is_websocket, write_websocket};
 
 /// A worker's connections to all upstreams.
 pub struct Upstreams(Vec<Upstream>);
@@ -39,6 +41,8 @@ pub struct Answer {
     pub lease: Lease,
     /// From sending the request to the head of the answer.
     pub took: Duration,
+    /// What becomes of the connection after a 101 that was asked for.
+    pub upgrade: Option<OnUpgrade>,
 }
 
 impl Upstreams {
@@ -189,6 +193,13 @@ impl Upstream {
             true => copy(&request),
             false => None,
         };
+        let websocket = is_websocket(request.headers());
+        if websocket && lease.is_http2() {
+            return Err(Lost::Gone(self.invalid(
+                address,
+                "speaks HTTP/2, where WebSockets are not carried yet",
+            )));
+        }
         let start = Instant::now();
         let answered = {
             let answered = pin!(lease.send(request, sent));
@@ -207,7 +218,7 @@ impl Upstream {
                 let took = start.elapsed();
                 self.group.answered(address.number, start + took);
                 return self
-                    .accept(address, response, lease, took)
+                    .accept(address, response, lease, took, websocket)
                     .map_err(Lost::Gone);
             }
             Err(error) => error,
@@ -259,9 +270,15 @@ impl Upstream {
         mut response: Response<Incoming>,
         mut lease: Lease,
         took: Duration,
+        websocket: bool,
     ) -> Result<Answer, Failure> {
+        let mut upgrade = None;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(self.invalid(address, "switched protocols without being asked to"));
+            if !websocket || !is_websocket(response.headers()) {
+                return Err(self.invalid(address, "switched protocols without being asked to"));
+            }
+            upgrade = Some(hyper::upgrade::on(&mut response));
+            lease.retire();
         }
         check_response_framing(response.headers(), response.version())
             .map_err(|_| self.invalid(address, "framed its response ambiguously"))?;
@@ -274,10 +291,14 @@ impl Upstream {
         }
         remove_hop_by_hop(response.headers_mut());
         write_length_anew(response.headers_mut());
+        if upgrade.is_some() {
+            write_websocket(response.headers_mut());
+        }
         Ok(Answer {
             response,
             lease,
             took,
+            upgrade,
         })
     }
 

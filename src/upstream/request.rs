@@ -19,6 +19,7 @@ use crate::wire::hop::max_forwards;
 use crate::wire::hop::write_length_anew;
 use crate::wire::reserved::{IdentityHeaders, header_value, list_value, strip_request};
 use crate::wire::target::Target;
+use crate::wire::upgrade::write_websocket;
 
 /// The name that Cloakroom uses in `Via` (RFC 9110 section 7.6.3).
 pub const VIA_PSEUDONYM: &str = "cloakroom";
@@ -44,6 +45,8 @@ pub struct Outbound<'a> {
     pub identity: &'a IdentityHeaders,
     /// The request's id.
     pub request_id: &'a HeaderValue,
+    /// Whether it asks for a WebSocket.
+    pub websocket: bool,
 }
 
 impl Outbound<'_> {
@@ -81,6 +84,9 @@ impl Outbound<'_> {
         if trailers {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
             headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+        }
+        if self.websocket {
+            write_websocket(headers);
         }
         self.write_identity(headers)?;
         frame(headers, &body);

@@ -43,3 +43,4 @@ mod upstream_http2;
 mod upstream_pool;
 mod upstream_tls;
 mod users;
+mod websocket;
