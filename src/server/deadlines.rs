@@ -6,6 +6,7 @@
 //! once in many requests. (hyper's own header timeout arms one per request and
 //! also ends idle kept connections.)
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -50,10 +51,47 @@ struct Cells {
     half_closed: AtomicBool,
     /// Who waits for the last answer to end.
     waker: Mutex<Option<Waker>>,
+    /// The streams of HTTP/2, where a client can stop taking one answer
+    /// without any sign on the socket.
+    streams: Mutex<Streams>,
+    /// When to look at them; [`NEVER`] on HTTP/1.
+    look_at: AtomicU64,
+}
+
+/// Answers that nobody asks for their next piece.
+#[derive(Default)]
+struct Streams {
+    /// Whether they are watched.
+    watched: bool,
+    next: u64,
+    /// Since when, by number.
+    stalled: HashMap<u64, u64>,
 }
 
 /// One request under way; its drop is its end.
-pub struct Busy(Deadlines);
+pub struct Busy {
+    deadlines: Deadlines,
+    /// Its number, where streams are watched.
+    stream: Option<u64>,
+}
+
+impl Busy {
+    /// The next piece of the answer is asked for.
+    pub fn taken(&self) {
+        if let Some(number) = self.stream {
+            self.deadlines.streams().stalled.remove(&number);
+        }
+    }
+
+    /// A piece of the answer was handed over, and the next one is not asked
+    /// for yet.
+    pub fn given(&self) {
+        if let Some(number) = self.stream {
+            let now = self.deadlines.due_in(Duration::ZERO);
+            self.deadlines.streams().stalled.insert(number, now);
+        }
+    }
+}
 
 impl Deadlines {
     /// Of a connection that begins now, and whose first request is awaited.
@@ -69,7 +107,14 @@ impl Deadlines {
             waiting: AtomicU64::new(0),
             half_closed: AtomicBool::new(false),
             waker: Mutex::new(None),
+            streams: Mutex::default(),
+            look_at: AtomicU64::new(NEVER),
         }))
+    }
+
+    /// The connection speaks HTTP/2: each answer is watched by itself.
+    pub fn watch_streams(&self) {
+        self.streams().watched = true;
     }
 
     /// A request's head has been read.
@@ -82,7 +127,52 @@ impl Deadlines {
             false => NEVER,
         };
         cells.read_by.store(by, Ordering::Relaxed);
-        Busy(self.clone())
+        Busy {
+            deadlines: self.clone(),
+            stream: self.number(),
+        }
+    }
+
+    /// A number for the next stream, if they are watched.
+    fn number(&self) -> Option<u64> {
+        let mut streams = self.streams();
+        if !streams.watched {
+            return None;
+        }
+        let number = streams.next;
+        streams.next = number.wrapping_add(1);
+        drop(streams);
+        if self.0.look_at.load(Ordering::Relaxed) == NEVER {
+            let at = self.due_in(self.0.write);
+            self.0.look_at.store(at, Ordering::Relaxed);
+        }
+        Some(number)
+    }
+
+    /// Looks at the streams, if it is time to. Whether one has stalled for too
+    /// long.
+    fn has_stalled(&self, now: u64) -> bool {
+        let cells = &self.0;
+        if cells.look_at.load(Ordering::Relaxed) > now {
+            return false;
+        }
+        let longest = micros(cells.write);
+        let oldest = self.streams().stalled.values().min().copied();
+        let at = match oldest {
+            Some(since) if since.saturating_add(longest) <= now => return true,
+            Some(since) => since.saturating_add(longest),
+            None if self.is_busy() => now.saturating_add(longest),
+            None => NEVER,
+        };
+        cells.look_at.store(at, Ordering::Relaxed);
+        false
+    }
+
+    fn streams(&self) -> std::sync::MutexGuard<'_, Streams> {
+        self.0
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a request is under way.
@@ -155,7 +245,18 @@ impl Deadlines {
     fn next(&self) -> u64 {
         let cells = &self.0;
         let read_by = cells.read_by.load(Ordering::Relaxed);
-        read_by.min(cells.write_by.load(Ordering::Relaxed))
+        read_by
+            .min(cells.write_by.load(Ordering::Relaxed))
+            .min(cells.look_at.load(Ordering::Relaxed))
+    }
+
+    /// Whether the connection has to end now.
+    fn is_over(&self) -> bool {
+        let cells = &self.0;
+        let now = self.due_in(Duration::ZERO);
+        cells.read_by.load(Ordering::Relaxed) <= now
+            || cells.write_by.load(Ordering::Relaxed) <= now
+            || self.has_stalled(now)
     }
 
     fn due_in(&self, span: Duration) -> u64 {
@@ -172,13 +273,14 @@ impl Deadlines {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let cells = &self.0.0;
+        self.taken();
+        let cells = &self.deadlines.0;
         if cells.active.fetch_sub(1, Ordering::Relaxed) == 1 {
-            let by = self.0.due_in(cells.idle);
+            let by = self.deadlines.due_in(cells.idle);
             cells.read_by.store(by, Ordering::Relaxed);
             cells.waiting.store(1, Ordering::Relaxed);
             if cells.half_closed.load(Ordering::Relaxed)
-                && let Some(waker) = self.0.waker().take()
+                && let Some(waker) = self.deadlines.waker().take()
             {
                 waker.wake();
             }
@@ -216,11 +318,10 @@ impl Future for Watchdog {
             }
         }
         while self.sleep.as_mut().poll(context).is_ready() {
-            let next = self.deadlines.next();
-            let at = self.deadlines.instant(next);
-            if next != NEVER && at <= Instant::now() {
+            if self.deadlines.is_over() {
                 return Poll::Ready(());
             }
+            let at = self.deadlines.instant(self.deadlines.next());
             self.sleep.as_mut().reset(at);
         }
         Poll::Pending
@@ -355,6 +456,25 @@ mod tests {
             tokio::time::advance(Duration::from_secs(100)).await;
             deadlines.write_blocked();
             assert_eq!(watch.await.as_secs(), 135);
+        });
+    }
+
+    #[test]
+    fn an_answer_that_is_not_taken_ends_its_connection_and_a_quiet_one_does_not() {
+        run(async {
+            let deadlines = Deadlines::new(&settings());
+            deadlines.watch_streams();
+            let watch = fires_after(&deadlines);
+            let quiet = deadlines.request();
+            // It is asked for the next piece, and has none.
+            quiet.given();
+            quiet.taken();
+            tokio::time::advance(Duration::from_secs(100)).await;
+            let blocked = deadlines.request();
+            tokio::time::advance(Duration::from_secs(100)).await;
+            blocked.given();
+            let end = watch.await.as_secs();
+            assert!((230..=260).contains(&end), "{end}");
         });
     }
 }

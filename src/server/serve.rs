@@ -84,6 +84,9 @@ where
     let scanner = (protocol == Protocol::Http1).then(Scanner::new);
     let findings = scanner.as_ref().map(Scanner::findings);
     let stream = Stream::new(stream, deadlines.clone(), scanner);
+    if protocol == Protocol::Http2 {
+        deadlines.watch_streams();
+    }
     let (hold, released) = Hold::new();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let busy = deadlines.request();
@@ -94,7 +97,9 @@ where
         let response = answer(request, found);
         async move {
             let response = response.await;
-            Ok::<_, Infallible>(response.map(|body| Ending { body, _busy: busy }))
+            // A client without room in its window is not asked for any piece.
+            busy.given();
+            Ok::<_, Infallible>(response.map(|body| Ending { body, busy }))
         }
     });
     let io = TokioIo::new(stream);
@@ -183,7 +188,7 @@ async fn run<C: Future<Output = hyper::Result<()>>>(
 /// A response's body that ends its request when it is dropped.
 struct Ending<B> {
     body: B,
-    _busy: Busy,
+    busy: Busy,
 }
 
 impl<B: http_body::Body + Unpin> http_body::Body for Ending<B> {
@@ -194,7 +199,12 @@ impl<B: http_body::Body + Unpin> http_body::Body for Ending<B> {
         mut self: Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        self.busy.taken();
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(_))) = &polled {
+            self.busy.given();
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

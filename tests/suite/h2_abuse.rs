@@ -155,3 +155,28 @@ fn streams_and_windows_are_bounded() {
     assert_eq!(value(4), Some(262_144), "window");
     assert_eq!(value(6), Some(65_536), "header list");
 }
+
+/// Its window is closed, so that nothing on the socket tells that it takes
+/// nothing; answers of a hundred streams would be held for ever.
+#[test]
+fn a_client_that_takes_no_answer_is_cut_off() {
+    let backend = Backend::with(|_| Reply::ok(vec![b'x'; 4 << 20]));
+    let proxy = Config::to(backend.addr())
+        .set("server.limits.body_idle_timeout", "300ms")
+        .start();
+    let mut connection = H2::connect(proxy.addr());
+    // SETTINGS_INITIAL_WINDOW_SIZE = 0.
+    let closed = [0, 4, 0, 0, 0, 0];
+    let settings = Frame::new(h2::SETTINGS, 0, 0, closed);
+    connection.send(&settings).unwrap();
+    let block = h2::request(h2::GET, "/public", &[]);
+    let flags = h2::END_HEADERS | h2::END_STREAM;
+    for number in 0..20u32 {
+        let open = Frame::new(h2::HEADERS, flags, number * 2 + 1, block.clone());
+        connection.send(&open).unwrap();
+    }
+    connection.ended();
+    crate::harness::eventually("its requests have ended", || {
+        (backend.open() == 0).then_some(())
+    });
+}
