@@ -69,7 +69,14 @@ These are errors, since they cannot work:
   common
 - an unknown upstream; a route without `upstream` where there are several; roles
   without `access = "login"`
-- listeners that take the same port; `admin.listen` among the public ones
+- listeners that take the same port; `admin.listen` or `redirect_http` among the
+  public ones
+- `[server.tls]` without a certificate; `proxy_protocol` without any trusted proxy
+- an upstream without a URL, with more than 64, or with one of them twice; a
+  certificate without its key
+- `cors.origins = ["*"]` with credentials; origins of another site than
+  `server.public_url`, unless the cookie has `same_site = "none"` or credentials
+  are off
 - identity headers with a meaning of their own (`Host`, `Cookie`,
   `Authorization`, …), or two that differ only in `-`, `_` or case
 
@@ -85,6 +92,8 @@ These are warnings, since they usually go wrong:
 - a cookie path that does not cover `endpoints.prefix`
 - a route under one of Cloakroom's own endpoints; a path that ends with `/`
 - `csrf.mode = "off"`
+- `cors.origins` with credentials, without a `server.public_url` to compare with
+- `[upstreams.NAME.tls]` where no URL is https
 - a secret in a file that everybody may read
 
 "#;
