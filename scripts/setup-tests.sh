@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, beside Rust's toolchain, on Debian 12 or newer:
-# Redis, Node.js, Chromium, the packages of the test applications, a C++ compiler
-# for the fuzz targets, cargo-deny.
+# Redis, Node.js, Chromium, the packages of the test applications, nginx and HAProxy
+# (which stand in front), a C++ compiler for the fuzz targets, cargo-deny.
 # Says nothing and changes nothing where all of it is there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -11,7 +11,8 @@ cargo_deny_version=0.20.2
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
-have() { command -v "$1" >/dev/null 2>&1; }
+# Debian keeps servers in sbin, which is not on the path of everybody.
+have() { PATH="$PATH:/usr/sbin" command -v "$1" >/dev/null 2>&1; }
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then
@@ -23,20 +24,23 @@ as_root() {
     fi
 }
 
-# Packages start their services when they are installed. The tests start Redis
-# by themselves, so for the length of the installation services are told not to
-# start: by the file that Debian provides for that, unless there is one already.
+# Packages start their services when they are installed. The tests start Redis,
+# nginx and HAProxy by themselves, so for the length of the installation services
+# are told not to start: by the file that Debian provides for that, unless there is
+# one already.
 policy=/usr/sbin/policy-rc.d
 install_packages() {
     have apt-get || fail "missing: $*. Without apt-get they have to be installed by hand"
-    local own_policy=false new_redis=false
+    local own_policy=false service services=()
     if [ ! -e "$policy" ]; then
         own_policy=true
         printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
         as_root chmod 755 "$policy"
         trap 'as_root rm -f "$policy"' EXIT
     fi
-    case " $* " in *" redis-server "*) new_redis=true ;; esac
+    case " $* " in *" redis-server "*) services+=(redis-server) ;; esac
+    case " $* " in *" nginx-light "*) services+=(nginx) ;; esac
+    case " $* " in *" haproxy "*) services+=(haproxy) ;; esac
 
     say "installing $*"
     as_root apt-get update -qq
@@ -44,8 +48,10 @@ install_packages() {
         apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 
     # Nor at the next boot.
-    if $new_redis && have systemctl && [ -d /run/systemd/system ]; then
-        as_root systemctl disable --quiet redis-server.service || true
+    if have systemctl && [ -d /run/systemd/system ]; then
+        for service in "${services[@]}"; do
+            as_root systemctl disable --quiet "$service.service" || true
+        done
     fi
     if $own_policy; then
         as_root rm -f "$policy"
@@ -59,6 +65,9 @@ have c++ || missing+=(g++)
 have make || missing+=(make)
 have curl || missing+=(curl ca-certificates)
 have redis-server || missing+=(redis-server)
+have nginx || missing+=(nginx-light)
+[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || missing+=(libnginx-mod-stream)
+have haproxy || missing+=(haproxy)
 have node || missing+=(nodejs)
 have npm || missing+=(npm)
 [ -x "${CHROMIUM:-/usr/bin/chromium}" ] || missing+=(chromium fonts-liberation)

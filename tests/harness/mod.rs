@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod cookies;
 pub mod express;
+pub mod fronts;
 pub mod grpc;
 pub mod h2;
 pub mod http;

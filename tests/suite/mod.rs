@@ -15,6 +15,7 @@ mod express;
 mod fixation;
 mod forwarding;
 mod framing;
+mod fronts;
 mod h2_abuse;
 mod harness;
 mod http2;
