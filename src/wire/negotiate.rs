@@ -36,6 +36,18 @@ fn is_scripted(headers: &HeaderMap) -> bool {
 /// Whether `Accept` names `text/html` and ranks it above JSON. `*/*` alone is
 /// what scripts send.
 pub fn prefers_html(headers: &HeaderMap) -> bool {
+    let (html, json) = weights(headers);
+    html > 0 && html >= json
+}
+
+/// Whether `Accept` names JSON and ranks it above `text/html`.
+pub fn prefers_json(headers: &HeaderMap) -> bool {
+    let (html, json) = weights(headers);
+    json > html
+}
+
+/// The highest weights that `Accept` gives HTML and JSON by name.
+fn weights(headers: &HeaderMap) -> (u32, u32) {
     let (mut html, mut json) = (0, 0);
     for line in headers.get_all(header::ACCEPT) {
         for range in line.to_str().unwrap_or_default().split(',') {
@@ -53,7 +65,7 @@ pub fn prefers_html(headers: &HeaderMap) -> bool {
             }
         }
     }
-    html > 0 && html >= json
+    (html, json)
 }
 
 /// A weight in thousandths (RFC 9110 section 12.4.2); nonsense is zero.

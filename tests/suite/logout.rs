@@ -35,6 +35,11 @@ fn signing_out_ends_the_session_and_clears_the_cookie() {
                 303,
             ),
             (form("/auth/logout").header("sec-fetch-mode", "cors"), 204),
+            // As axios does outside of browsers.
+            (
+                form("/auth/logout").header("accept", "application/json, text/plain, */*"),
+                204,
+            ),
             (Request::post("/auth/logout").navigation(), 303),
         ] {
             let alice = proxy.sign_in(&ALICE);

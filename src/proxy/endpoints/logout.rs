@@ -66,5 +66,6 @@ fn is_form(headers: &HeaderMap) -> bool {
         kind.starts_with(b"application/x-www-form-urlencoded")
             || kind.starts_with(b"multipart/form-data")
     });
-    form || negotiate::prefers_html(headers)
+    // axios calls a POST without a body a form, but says that it reads JSON.
+    (form && !negotiate::prefers_json(headers)) || negotiate::prefers_html(headers)
 }
