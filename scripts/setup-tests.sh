@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, beside Rust's toolchain, on Debian 12 or newer:
 # Redis, Node.js, Chromium, the packages of the test applications, nginx and HAProxy
-# (which stand in front), a C++ compiler for the fuzz targets, cargo-deny.
+# (which stand in front), clients, a C++ compiler for the fuzz targets, cargo-deny.
 # Says nothing and changes nothing where all of it is there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -68,6 +68,8 @@ have redis-server || missing+=(redis-server)
 have nginx || missing+=(nginx-light)
 [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || missing+=(libnginx-mod-stream)
 have haproxy || missing+=(haproxy)
+have h2load || missing+=(nghttp2-client)
+have python3 || missing+=(python3)
 have node || missing+=(nodejs)
 have npm || missing+=(npm)
 [ -x "${CHROMIUM:-/usr/bin/chromium}" ] || missing+=(chromium fonts-liberation)
@@ -80,7 +82,7 @@ node_major=$(node -p 'process.versions.node.split(".")[0]')
 
 # npm leaves a copy of the lockfile in node_modules. The own stamp says that an
 # installation from just this lockfile came to its end.
-for app in tests/apps/express tests/apps/browser tests/apps/grpc; do
+for app in tests/apps/express tests/apps/browser tests/apps/grpc tests/apps/clients; do
     stamp="$app/node_modules/.installed-lock.json"
     if ! cmp -s "$app/package-lock.json" "$stamp"; then
         say "installing the packages of $app"

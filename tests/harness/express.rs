@@ -70,7 +70,7 @@ pub fn browse(base: &str, name: &str, password: &str, id: &str, pictures: &Path)
 }
 
 /// An application's folder, its packages installed.
-pub(super) fn app(name: &str) -> PathBuf {
+pub fn app(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/apps")
         .join(name);

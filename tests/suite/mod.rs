@@ -2,6 +2,7 @@
 
 mod access;
 mod anonymous;
+mod clients;
 mod commands;
 mod cookie;
 mod cors;
