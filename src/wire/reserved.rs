@@ -117,7 +117,7 @@ pub fn list_value<'a>(items: impl IntoIterator<Item = &'a str>) -> Result<Header
 
 /// A byte of a field name as servers fold it. CGI and its heirs make `_` of `-`,
 /// and some of them of whatever else is neither letter nor digit.
-fn fold(byte: u8) -> u8 {
+pub fn fold(byte: u8) -> u8 {
     match byte.to_ascii_lowercase() {
         plain if plain.is_ascii_alphanumeric() => plain,
         _ => b'-',

@@ -11,6 +11,7 @@ use crate::config::settings::{At, Defect, Settings};
 use crate::config::value::secret::plain_reason;
 use crate::login::settings::LoginSettings;
 use crate::policy::route::{Access, OnRefusal, Route};
+use crate::wire::reserved;
 
 /// Compiles `[login]`.
 pub fn compile(
@@ -165,8 +166,11 @@ pub fn identity(
     Ok(headers)
 }
 
+/// As the names are folded that are removed from requests.
 fn fold(name: &str) -> String {
-    name.to_ascii_lowercase().replace('_', "-")
+    name.bytes()
+        .map(|byte| char::from(reserved::fold(byte)))
+        .collect()
 }
 
 /// Why a name has a meaning of its own, if it has one.
