@@ -170,6 +170,8 @@ pub(super) fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
 /// `Proxy-Authenticate` and `Proxy-Authorization` are, because no one on
 /// either side of us speaks to a forward proxy. `Trailer` is not: RFC 9110
 /// section 6.6.2 makes it an end-to-end field, and HTTP/1.1 trailers need it.
+/// `HTTP2-Settings` (RFC 7540 section 3.2.1) belongs to an upgrade that is
+/// never passed on.
 pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -182,6 +184,7 @@ pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
             | "te"
             | "transfer-encoding"
             | "upgrade"
+            | "http2-settings"
     )
 }
 
@@ -285,6 +288,7 @@ mod tests {
             ("proxy-authorization", "Basic x"),
             ("te", "gzip"),
             ("upgrade", "websocket"),
+            ("http2-settings", "AAMAAABk"),
             ("transfer-encoding", "chunked"),
             ("trailer", "x-sum"),
             ("accept", "*/*"),
