@@ -58,6 +58,7 @@ pub struct Scanner {
     /// The beginning of a line that is not whole yet, and whether all of it.
     line: Vec<u8>,
     cut: bool,
+    broken: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,7 @@ impl Scanner {
             framing: Framing::default(),
             line: Vec::new(),
             cut: false,
+            broken: false,
         }
     }
 
@@ -105,6 +107,12 @@ impl Scanner {
     /// Whether everything that came is whole messages.
     pub fn between_messages(&self) -> bool {
         self.state == State::RequestLine && self.line.is_empty() && !self.cut
+    }
+
+    /// Whether the message that is being read can not become whole: its
+    /// trailers have a line that ends in a bare LF (RFC 9112 section 7.1).
+    pub fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// Takes in what was read.
@@ -162,7 +170,10 @@ impl Scanner {
     }
 
     /// Keeps the beginning of a line, and its last two bytes.
-    fn keep(&mut self, bytes: &[u8]) {
+    fn keep(&mut self, mut bytes: &[u8]) {
+        if self.state == State::ChunkSize {
+            bytes = self.without_zeros(bytes);
+        }
         // A fragment may stand behind what is kept.
         if self.state == State::RequestLine && memchr::memchr(b'#', bytes).is_some() {
             self.flag_fragment();
@@ -181,6 +192,17 @@ impl Scanner {
                 }
             }
         }
+    }
+
+    /// Any number of zeros may stand before a size; more than one would only
+    /// take the room of the digits.
+    fn without_zeros<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
+        if !matches!(self.line.as_slice(), b"" | b"0") {
+            return bytes;
+        }
+        let zeros = bytes.iter().take_while(|byte| **byte == b'0').count();
+        let needless = zeros.saturating_sub(usize::from(self.line.is_empty()));
+        bytes.get(needless..).unwrap_or(bytes)
     }
 
     fn whole_line(&mut self, line: &[u8], cut: bool) {
@@ -231,10 +253,15 @@ impl Scanner {
         self.flag(&self.findings.0.fragment);
     }
 
-    /// In a head it is refused; the parser knows what to think of it in chunks.
+    /// In a head it is refused; in the line of a chunk the parser refuses it;
+    /// in trailers the parser would take it, and the message for whole.
     fn bare_lf(&mut self) {
         match self.state {
             State::RequestLine | State::Fields => self.flag(&self.findings.0.bare_lf),
+            State::Trailers => {
+                self.broken = true;
+                self.state = State::Blind;
+            }
             _ => self.state = State::Blind,
         }
     }

@@ -192,6 +192,10 @@ impl<T: Io> AsyncRead for Stream<T> {
         if !read.is_empty() {
             this.deadlines.received();
             scanner.feed(read);
+            if scanner.is_broken() {
+                let why = "bare LF in the trailers of a request";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)));
+            }
         } else if scanner.between_messages() && this.deadlines.is_busy() {
             this.half_closed = true;
             this.deadlines.half_closed();

@@ -88,6 +88,38 @@ fn where_it_cannot_follow_it_is_blind() {
 }
 
 #[test]
+fn zeros_before_a_size_hide_no_digits() {
+    let head = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
+    for zeros in [1, 127, 128, 129, 400] {
+        let size = format!("{}5", "0".repeat(zeros));
+        let body = format!("{size}\r\n\r\n\r\n#\r\n0\r\n\r\n");
+        let next = "GET /#x HTTP/1.1\r\n\r\n";
+        expect(&format!("{head}{body}{next}"), &[None, TARGET], true);
+    }
+}
+
+/// RFC 9112 section 7.1.
+#[test]
+fn a_bare_lf_in_trailers_breaks_the_message() {
+    let broken = |trailers: &str, piece: usize| {
+        let head = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n";
+        let mut scanner = Scanner::new();
+        for piece in format!("{head}{trailers}").as_bytes().chunks(piece) {
+            scanner.feed(piece);
+        }
+        scanner.is_broken()
+    };
+    for piece in 1..60 {
+        for trailers in ["\n", "x: y\n\r\n", "x: y\r\n\n"] {
+            assert!(broken(trailers, piece), "{trailers:?}");
+        }
+        for trailers in ["\r\n", "x: y\r\n\r\n", "\r\nGET / HTTP/1.1\n"] {
+            assert!(!broken(trailers, piece), "{trailers:?}");
+        }
+    }
+}
+
+#[test]
 fn half_a_message_is_not_between_messages() {
     for bytes in [
         "GET",
