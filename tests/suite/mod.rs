@@ -31,6 +31,7 @@ mod operation;
 mod outage;
 mod proxy_protocol;
 mod rate_limit;
+mod raw;
 mod refusals;
 mod rotation;
 mod secrecy;
