@@ -10,10 +10,12 @@ mod content_length;
 mod expect;
 mod fields;
 mod host;
+mod http2;
 mod methods;
 mod pipelining;
 mod request_line;
 mod transfer_encoding;
+mod upstream;
 
 use std::io::ErrorKind;
 
@@ -233,6 +235,10 @@ fn well_formed(request: &Recorded) -> Result<(), String> {
     let names = request.head.fields.names().into_iter();
     for name in names.chain(request.body.trailers.names()) {
         let folded = name.to_ascii_lowercase().replace('_', "-");
+        if folded == "connection" && request.fields().all(name) == ["te"] {
+            // Our own, with `TE: trailers` (RFC 9110 section 10.1.4).
+            continue;
+        }
         let of_the_connection = matches!(
             folded.as_str(),
             "connection" | "keep-alive" | "proxy-connection" | "upgrade" | "http2-settings"
