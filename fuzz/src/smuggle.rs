@@ -22,10 +22,10 @@ use cloakroom::login::password::Logins;
 use cloakroom::proxy::State;
 use cloakroom::proxy::access_log::AccessLog;
 use cloakroom::server::ServerSettings;
-use cloakroom::server::serve::serve;
+use cloakroom::server::connection::{Purpose, Shared, Socket, serve};
 use cloakroom::session::sessions::Origin;
-use cloakroom::session::{Sessions, store};
-use cloakroom::wire::client::ConnInfo;
+use cloakroom::session::{Sessions, Touches, store};
+use cloakroom::upstream::Fleet;
 use cloakroom::wire::cookie;
 use http::HeaderMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -151,12 +151,21 @@ impl Proxy {
         // A store and a pool of its own: an input leaves nothing to the next.
         let clock = Clock::system();
         let opened = store::open(&self.compiled.store, clock.clone()).expect("a store");
-        let sessions = Sessions::new(opened.handle(), clock.clone(), self.metrics.clone());
+        let touches = Arc::<Touches>::default();
+        let sessions = Sessions::new(
+            opened.handle(),
+            clock.clone(),
+            self.metrics.clone(),
+            touches.clone(),
+        );
         let session = self.sign_in(&sessions).await;
         let parts = build::Parts {
             state: self.state.clone(),
             upstreams: self.compiled.upstreams.clone(),
+            touches,
+            fleet: Fleet::new(&self.compiled.upstreams, &self.metrics),
             logins: self.logins.clone(),
+            limiter: None,
             access: AccessLog::off(),
         };
         let worker = build::worker(&parts, &opened, &clock, &self.metrics);
@@ -164,15 +173,15 @@ impl Proxy {
         let address = self.front.local_addr().expect("an address");
         let client = TcpStream::connect(address).await.expect("a connection");
         let (accepted, peer) = self.front.accept().await.expect("a connection");
-        let info = ConnInfo::new(peer, address, false);
         let (drain, draining) = watch::channel(false);
-        let serving = tokio::spawn(serve(
-            accepted,
-            info,
-            worker,
-            self.settings.clone(),
-            draining,
-        ));
+        let shared = Shared {
+            settings: self.settings.clone(),
+            tls: None,
+            metrics: self.metrics.clone(),
+            drain: draining,
+        };
+        let socket = Socket::Tcp(accepted, peer);
+        let serving = tokio::spawn(serve(socket, Purpose::Plain, worker, shared));
 
         let log = Arc::new(Mutex::new(Log::default()));
         let mut sent = replace(input, b"@SESSION@", session.as_bytes());

@@ -64,8 +64,17 @@ pub(super) fn judge(seen: &Seen, routes: &[Route]) {
         check(received, of, &seen.session, routes);
     }
 
-    // What is plain arrives, so that refusing everything is no way to pass.
-    let plain = requests.iter().take_while(|request| is_plain(request));
+    // What is plain arrives, so that refusing everything is no way to pass. A
+    // bare LF ends what is plain: the request it is in is refused.
+    let mut at = 0;
+    let plain = requests.iter().take_while(|request| {
+        let End::At(length) = request.end else {
+            return false;
+        };
+        let bytes = seen.sent.get(at..at + length).unwrap_or_default();
+        at += length;
+        !has_bare_lf(bytes) && is_plain(request)
+    });
     for (request, received) in plain.zip(
         seen.log
             .requests
@@ -77,6 +86,17 @@ pub(super) fn judge(seen: &Seen, routes: &[Route]) {
             .is_some_and(|received| matches!(received.end, End::At(_)) && is_of(received, request));
         assert!(arrived, "{request:?} did not arrive; sent: {}", show());
     }
+}
+
+/// Whether an LF follows no CR among these bytes. One in a body counts too: so
+/// much is not looked at.
+fn has_bare_lf(bytes: &[u8]) -> bool {
+    let mut before = 0;
+    bytes.iter().any(|byte| {
+        let bare = *byte == b'\n' && before != b'\r';
+        before = *byte;
+        bare
+    })
 }
 
 /// Whether a request was sent as another: method, target and body are the same,
@@ -147,9 +167,17 @@ fn check(received: &Request, sent: &Request, session: &str, routes: &[Route]) {
         "x-real-ip",
         "x-forwarded-prefix",
         "expect",
-        "upgrade",
     ] {
         assert!(named(none).is_empty(), "{none}: {received:?}");
+    }
+    // Of upgrades, only a WebSocket that was asked for.
+    let asked = sent
+        .all("upgrade")
+        .any(|protocol| protocol.eq_ignore_ascii_case(b"websocket"));
+    match named("upgrade").as_slice() {
+        [] => {}
+        [b"websocket"] if asked => {}
+        other => panic!("upgrade to {other:?}: {received:?}"),
     }
     let hosts = named("host");
     assert_eq!(hosts.len(), 1, "{received:?}");
@@ -171,7 +199,8 @@ fn check(received: &Request, sent: &Request, session: &str, routes: &[Route]) {
         );
     }
 
-    const OURS: [&str; 13] = [
+    const OURS: [&str; 14] = [
+        "upgrade",
         "host",
         "via",
         "x-request-id",
