@@ -106,8 +106,9 @@ fn may_become_authority(path: &str) -> bool {
     false
 }
 
-/// How dots, slashes and backslashes are hidden.
-const ENCODED: [(&str, &str); 7] = [
+/// How dots, slashes and backslashes are hidden, and what browsers drop wherever
+/// it stands: tabs and line breaks.
+const ENCODED: [(&str, &str); 12] = [
     ("%25", "%"),
     ("%2e", "."),
     ("%2E", "."),
@@ -115,6 +116,11 @@ const ENCODED: [(&str, &str); 7] = [
     ("%2F", "/"),
     ("%5c", "/"),
     ("%5C", "/"),
+    ("%09", ""),
+    ("%0a", ""),
+    ("%0A", ""),
+    ("%0d", ""),
+    ("%0D", ""),
 ];
 
 /// Host and port in lower case without the scheme's own port; `None` if it
