@@ -6,9 +6,7 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::header::{
-    CACHE_CONTROL, CONNECTION, EXPECT, EXPIRES, RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY,
-};
+use http::header::{CONNECTION, EXPECT, RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
@@ -25,6 +23,7 @@ use crate::policy::{self, Asker, Decision, OnRefusal, Permit, Route};
 use crate::session::{Lookup, Session};
 use crate::upstream::request::{Outbound, REQUEST_ID, VIA_PSEUDONYM};
 use crate::wire::body::{Body, BodyFate, BodyWatch, Guarded, Trailers};
+use crate::wire::caching::is_for_all;
 use crate::wire::client::{Client, ConnInfo, Origin};
 use crate::wire::target::Target;
 use crate::wire::{hop, negotiate, upgrade};
@@ -413,22 +412,6 @@ impl Exchange<'_> {
             headers.append(SET_COOKIE, value);
         }
     }
-}
-
-/// Whether a response says that a shared cache may keep it (RFC 9111 section
-/// 5.2.2), so that nobody's cookie may be in it.
-fn is_for_all(headers: &HeaderMap) -> bool {
-    let says = |wanted: &[&str]| {
-        headers
-            .get_all(CACHE_CONTROL)
-            .iter()
-            .filter_map(|line| line.to_str().ok())
-            .flat_map(|line| line.split(','))
-            .filter_map(|directive| directive.split('=').next())
-            .any(|name| wanted.iter().any(|w| name.trim().eq_ignore_ascii_case(w)))
-    };
-    says(&["public", "s-maxage"])
-        || (says(&["max-age"]) || headers.contains_key(EXPIRES)) && !says(&["private", "no-store"])
 }
 
 /// A request that failed because of its own body is not the application's

@@ -1,6 +1,7 @@
 //! Layer 1: pure HTTP rules. Nothing here does I/O or knows of sessions.
 
 pub mod body;
+pub mod caching;
 pub mod client;
 pub mod cookie;
 pub mod cors;

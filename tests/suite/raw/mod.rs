@@ -232,9 +232,15 @@ fn well_formed(request: &Recorded) -> Result<(), String> {
     if !own_framing || request.fields().all("host").len() != 1 {
         return bad("a doubtful head");
     }
+    // A WebSocket may be asked for, in our words (tests/suite/websocket.rs).
+    let websocket = request.fields().all("upgrade") == ["websocket"]
+        && request.fields().all("connection") == ["upgrade"];
     let names = request.head.fields.names().into_iter();
     for name in names.chain(request.body.trailers.names()) {
         let folded = name.to_ascii_lowercase().replace('_', "-");
+        if websocket && ["connection", "upgrade"].contains(&folded.as_str()) {
+            continue;
+        }
         if folded == "connection" && request.fields().all(name) == ["te"] {
             // Our own, with `TE: trailers` (RFC 9110 section 10.1.4).
             continue;
