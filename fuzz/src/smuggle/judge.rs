@@ -162,12 +162,7 @@ fn check(received: &Request, sent: &Request, session: &str, routes: &[Route]) {
     // Of the request's way, only what we say ourselves.
     assert_eq!(named("x-forwarded-for"), [b"127.0.0.1"]);
     assert_eq!(named("x-forwarded-proto"), [b"http"]);
-    for none in [
-        "forwarded",
-        "x-real-ip",
-        "x-forwarded-prefix",
-        "expect",
-    ] {
+    for none in ["forwarded", "x-real-ip", "x-forwarded-prefix", "expect"] {
         assert!(named(none).is_empty(), "{none}: {received:?}");
     }
     // Of upgrades, only a WebSocket that was asked for.
