@@ -40,7 +40,7 @@ RUSTFLAGS=$(tr -s ' \n' ' ' <<<"$RUSTFLAGS") \
 run() {
     local target=$1 found="$build/fuzz/$1" log="$build/fuzz/$1.log" options
     mkdir -p "$found" fuzz/artifacts
-    options=(-max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048
+    options=(-max_total_time="$seconds" -timeout=30 -rss_limit_mb=2048
         -max_len=4096 -artifact_prefix="fuzz/artifacts/$target-"
         -print_final_stats=1 -verbosity=1)
     [ -z "${CLOAKROOM_FUZZ_SEED:-}" ] || options+=(-seed="$CLOAKROOM_FUZZ_SEED")

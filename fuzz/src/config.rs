@@ -11,12 +11,16 @@ use std::path::PathBuf;
 use cloakroom::config::problem::Place;
 use cloakroom::config::{Environment, Overrides, Problem, Source, load};
 
-use crate::replace;
+use crate::{contains, replace};
 
 const RANDOM: &str = "Vh2zlk0Wq8VXb4mJgk5uYc1rTn7dEoPsK3xA9wQ6";
 const WORDS: &str = "correct horse battery staple of mine";
 
 pub fn run(input: &[u8]) {
+    // What comparisons are made with finds its way into inputs, anywhere.
+    if contains(input, &WORDS.as_bytes()[..8]) {
+        return;
+    }
     let input = replace(input, b"@RANDOM@", RANDOM.as_bytes());
     let line = format!("\nsecrets = [\"{WORDS}\"]\n");
     let input = replace(&input, b"@SECRETS@", line.as_bytes());
@@ -32,6 +36,8 @@ pub fn run(input: &[u8]) {
         .lines()
         .filter_map(|line| line.split_once('='))
         .filter(|(_, value)| !value.contains("/proc") && !value.contains("/dev"))
+        // A variable is called by its name, whatever that is.
+        .filter(|(name, _)| !name.contains(RANDOM))
         .collect();
     let source = Source {
         name: "cloakroom.toml".into(),

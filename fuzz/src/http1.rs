@@ -3,6 +3,11 @@
 //! do: end the lines of a head with LF alone, skip empty lines before it, and take
 //! a chunked message with a `Content-Length` for chunked, as the last one of its
 //! connection.
+//!
+//! Two liberties are hyper's and no RFC's. Extensions of chunks, which go no further,
+//! hold any byte but CR and LF. In a trailer section LF ends a line, and an empty
+//! line so ended hides the fields after it, but only an empty line with CRLF ends
+//! the section.
 
 /// Which liberties are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +80,7 @@ pub fn request(bytes: &[u8], manner: Manner) -> Result<Request, End> {
     let fields = parse_fields(fields)?;
     let framing = framing(&fields, minor, manner).ok_or(End::Broken("framing"))?;
     let mut body = Body::default();
-    let end = body.read(&bytes[at..], framing);
+    let end = body.read(&bytes[at..], framing, manner);
     Ok(Request {
         method: (*method).to_owned(),
         target: (*target).to_owned(),
@@ -112,7 +117,7 @@ pub fn response(bytes: &[u8], method: &str) -> Option<(u16, usize)> {
         framing != Framing::Length(0) || fields.iter().any(|f| f.name == "content-length"),
         "an own answer without length"
     );
-    match Body::default().read(&bytes[at..], framing) {
+    match Body::default().read(&bytes[at..], framing, Manner::Strict) {
         End::At(length) => Some((status, at + length)),
         End::Open => None,
         End::Broken(why) => panic!("a response's body: {why} {:?}", lossy(bytes)),
@@ -189,7 +194,7 @@ struct Body {
 }
 
 impl Body {
-    fn read(&mut self, bytes: &[u8], framing: Framing) -> End {
+    fn read(&mut self, bytes: &[u8], framing: Framing, manner: Manner) -> End {
         match framing {
             Framing::Length(length) => match usize::try_from(length) {
                 Ok(length) if bytes.len() >= length => {
@@ -201,14 +206,14 @@ impl Body {
                     End::Open
                 }
             },
-            Framing::Chunked => match self.chunks(bytes) {
+            Framing::Chunked => match self.chunks(bytes, manner) {
                 Ok(length) => End::At(length),
                 Err(end) => end,
             },
         }
     }
 
-    fn chunks(&mut self, bytes: &[u8]) -> Result<usize, End> {
+    fn chunks(&mut self, bytes: &[u8], manner: Manner) -> Result<usize, End> {
         let mut at = 0;
         loop {
             let line = crlf_line(&bytes[at..])?;
@@ -217,7 +222,8 @@ impl Body {
             let extension = line[digits..].trim_ascii_start();
             let size = number(&line[..digits], 16).ok_or(End::Broken("chunk size"))?;
             let fine = |b: &u8| matches!(b, b'\t' | b' '..=0x7e | 0x80..);
-            if !(extension.is_empty() || extension[0] == b';') || !extension.iter().all(fine) {
+            let legible = manner == Manner::Server || extension.iter().all(fine);
+            if !(extension.is_empty() || extension[0] == b';') || !legible {
                 return Err(End::Broken("chunk extension"));
             }
             if size == 0 {
@@ -233,13 +239,19 @@ impl Body {
                 _ => return Err(End::Broken("no line end after a chunk")),
             }
         }
+        let mut hidden = false;
         loop {
-            let line = crlf_line(&bytes[at..])?;
+            let line = trailer_line(&bytes[at..], manner)?;
             at += line.len() + 2;
             if line.is_empty() {
                 return Ok(at);
             }
-            self.trailers.extend(parse_fields(&[line])?);
+            for line in line.split(|byte| *byte == b'\n') {
+                hidden |= line.is_empty();
+                if !hidden {
+                    self.trailers.extend(parse_fields(&[line])?);
+                }
+            }
         }
     }
 }
@@ -282,6 +294,20 @@ fn line_end(bytes: &[u8], manner: Manner) -> Option<Result<(usize, usize), End>>
 fn crlf_line(bytes: &[u8]) -> Result<&[u8], End> {
     let (length, _) = line_end(bytes, Manner::Strict).ok_or(End::Open)??;
     Ok(&bytes[..length])
+}
+
+/// A line up to the first CR, which LF must follow.
+fn trailer_line(bytes: &[u8], manner: Manner) -> Result<&[u8], End> {
+    if manner == Manner::Strict {
+        return crlf_line(bytes);
+    }
+    let at = bytes.iter().position(|byte| *byte == b'\r');
+    let line = &bytes[..at.ok_or(End::Open)?];
+    match bytes.get(line.len() + 1) {
+        Some(b'\n') => Ok(line),
+        Some(_) => Err(End::Broken("bare CR")),
+        None => Err(End::Open),
+    }
 }
 
 fn parse_fields(lines: &[&[u8]]) -> Result<Vec<Field>, End> {

@@ -69,7 +69,8 @@ url = "memory:"
 /// be waited for where the input is a row of whole requests.
 const LAST: &[u8] = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
-/// How long nothing may happen before the client gives up its half.
+/// How long nothing may happen before the client gives up its half, where the
+/// input may have left the proxy waiting for more.
 const SILENCE: Duration = Duration::from_millis(50);
 
 /// Time for what should not happen.
@@ -106,6 +107,8 @@ struct Seen {
     sent: Vec<u8>,
     /// The proxy's bytes.
     answered: Vec<u8>,
+    /// Whether the client gave up before it had all answers.
+    hurried: bool,
 }
 
 impl Proxy {
@@ -188,13 +191,14 @@ impl Proxy {
         sent.extend_from_slice(LAST);
         let (done, talked) = oneshot::channel();
         let talking = async {
-            let answered = talk(client, &sent).await;
+            let talk = talk(client, &sent).await;
             // With it its worker goes, and the connections to the application.
             serving.await.expect("the connection's task");
             let _ = done.send(());
-            answered
+            talk
         };
-        let (answered, ()) = tokio::join!(talking, self.applications(log.clone(), talked));
+        let ((answered, hurried), ()) =
+            tokio::join!(talking, self.applications(log.clone(), talked));
         drop(drain);
         let log = std::mem::take(&mut *log.lock().expect("no panic"));
         Seen {
@@ -202,6 +206,7 @@ impl Proxy {
             session,
             sent,
             answered,
+            hurried,
         }
     }
 
@@ -243,8 +248,9 @@ impl Proxy {
     }
 }
 
-/// Sends the bytes and reads the answers, until the connection is closed.
-async fn talk(client: TcpStream, sent: &[u8]) -> Vec<u8> {
+/// Sends the bytes and reads the answers, until the connection is closed. Also
+/// says whether it gave up before all answers were there.
+async fn talk(client: TcpStream, sent: &[u8]) -> (Vec<u8>, bool) {
     let (requests, clean) = allowed(sent);
     let whole = requests
         .iter()
@@ -260,25 +266,28 @@ async fn talk(client: TcpStream, sent: &[u8]) -> Vec<u8> {
     let reading = async {
         let mut buffer = vec![0; 16 * 1024];
         loop {
-            let enough = !clean && finals(&answered, &requests) >= whole;
-            let wait = if enough { GRACE } else { SILENCE };
+            let enough = finals(&answered, &requests) >= whole;
+            let wait = match (clean, enough) {
+                (true, _) => PATIENCE,
+                (false, true) => GRACE,
+                (false, false) => SILENCE,
+            };
             match timeout(wait, read.read(&mut buffer)).await {
-                Ok(Ok(0) | Err(_)) => return (answered, None),
+                Ok(Ok(0) | Err(_)) => return (answered, false, None),
                 Ok(Ok(n)) => answered.extend_from_slice(&buffer[..n]),
-                Err(_) => return (answered, Some(read)),
+                Err(_) => return (answered, !enough, Some(read)),
             }
         }
     };
-    let (write, (mut answered, read)) = tokio::join!(sending, reading);
-    let mut write = write;
+    let (mut write, (mut answered, hurried, read)) = tokio::join!(sending, reading);
     let Some(mut read) = read else {
-        return answered;
+        return (answered, hurried);
     };
     let _ = write.shutdown().await;
     // A reset is an end as well.
     let rest = timeout(PATIENCE, read.read_to_end(&mut answered)).await;
     assert!(rest.is_ok(), "hangs: {}", http1::lossy(sent));
-    answered
+    (answered, hurried)
 }
 
 /// One connection of the application.

@@ -64,6 +64,9 @@ pub(super) fn judge(seen: &Seen, routes: &[Route]) {
         check(received, of, &seen.session, routes);
     }
 
+    if seen.hurried {
+        return;
+    }
     // What is plain arrives, so that refusing everything is no way to pass. A
     // bare LF ends what is plain: the request it is in is refused.
     let mut at = 0;
