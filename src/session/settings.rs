@@ -32,6 +32,31 @@ pub struct StoreSettings {
     pub prefix: String,
     /// The longest that one operation may take before it counts as an outage.
     pub timeout: Duration,
+    /// `[store.cache]`.
+    pub cache: CacheSettings,
+}
+
+/// `[store.cache]`: copies of sessions in this process.
+#[derive(Clone, Debug)]
+pub struct CacheSettings {
+    /// The most sessions that are copied; 0: none is.
+    pub entries: usize,
+    /// How long copies are believed after the channel that tells of changes was
+    /// last proven alive.
+    pub staleness: Duration,
+    /// While the store is down, sessions that were seen within this time go on.
+    pub serve_stale_for: Duration,
+}
+
+impl Default for CacheSettings {
+    /// What the configuration says where it is silent.
+    fn default() -> Self {
+        Self {
+            entries: 100_000,
+            staleness: Duration::from_secs(1),
+            serve_stale_for: Duration::ZERO,
+        }
+    }
 }
 
 /// `store.url`, understood.

@@ -7,7 +7,7 @@ use super::{Surroundings, secrets};
 use crate::config::problem::Problem;
 use crate::config::settings::{Defect, PublicUrl, Section, Settings, StoreUrl};
 use crate::config::value::quantity::show;
-use crate::session::settings::{SessionSettings, StoreSettings};
+use crate::session::settings::{CacheSettings, SessionSettings, StoreSettings};
 use crate::wire::cookie::{CookieSpec, SameSite, Secure};
 
 /// Compiles `[session]`.
@@ -277,10 +277,16 @@ pub fn store(
                 .help("write url = \"redis://HOST:6379\" in [store], or server.replicas_expected = 1"),
         );
     }
+    let cache = settings.section("store.cache", "store.cache");
     let settings = StoreSettings {
         location: url.location,
         prefix: store.get("prefix")?,
         timeout: store.get("timeout")?,
+        cache: CacheSettings {
+            entries: cache.get("entries")?,
+            staleness: cache.get("staleness")?,
+            serve_stale_for: cache.get("serve_stale_for")?,
+        },
     };
     Ok((settings, url.shown))
 }

@@ -25,7 +25,7 @@ use tokio::sync::{Semaphore, oneshot};
 use self::disk::Disk;
 use self::writer::{Change, Job, Message, Writer};
 use super::memory::Ticks;
-use super::{Epoch, NewRecord, SessionStore, StoreError, StoredRecord};
+use super::{Announcer, Epoch, NewRecord, SessionStore, StoreError, StoredRecord};
 use crate::base::BoxFuture;
 use crate::base::clock::{Clock, Timestamp};
 
@@ -42,6 +42,7 @@ pub struct FileStore {
     clock: Clock,
     ticks: Arc<Ticks>,
     timeout: Duration,
+    announcer: Arc<Announcer>,
     places: Arc<Semaphore>,
     /// `None` only while the store is dropped.
     queue: Option<Sender<Message>>,
@@ -71,7 +72,14 @@ impl FileStore {
         let ticks = Arc::new(Ticks::new(clock.clone()));
         ticks.pass(disk.with(tables::latest_epoch)?);
         let (queue, messages) = mpsc::channel();
-        let writer = Writer::new(disk.clone(), clock.clone(), ticks.clone(), messages);
+        let announcer = Arc::new(Announcer::default());
+        let writer = Writer::new(
+            disk.clone(),
+            clock.clone(),
+            ticks.clone(),
+            announcer.clone(),
+            messages,
+        );
         let thread = std::thread::Builder::new()
             .name("session-store".into())
             .spawn(move || writer.run())
@@ -81,10 +89,16 @@ impl FileStore {
             clock,
             ticks,
             timeout,
+            announcer,
             places: Arc::new(Semaphore::new(QUEUE)),
             queue: Some(queue),
             writer: Mutex::new(Some(thread)),
         })
+    }
+
+    /// Where what changes is told.
+    pub fn announcer(&self) -> &Announcer {
+        &self.announcer
     }
 
     /// Has the writer make a change, and waits for it to be kept.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Epoch, NewRecord, SessionStore, StoreError, StoredRecord};
+use super::{Announcer, Epoch, NewRecord, SessionStore, StoreError, StoredRecord};
 use crate::base::BoxFuture;
 use crate::base::clock::{Clock, Timestamp};
 
@@ -24,6 +24,7 @@ pub struct MemoryStore {
     clock: Clock,
     ticks: Ticks,
     held: Mutex<Held>,
+    announcer: Announcer,
 }
 
 impl MemoryStore {
@@ -36,7 +37,13 @@ impl MemoryStore {
                 sessions: Shelf::new(capacity, "sessions"),
                 epochs: Shelf::new(capacity, "epochs"),
             }),
+            announcer: Announcer::default(),
         }
+    }
+
+    /// Where what changes is told.
+    pub fn announcer(&self) -> &Announcer {
+        &self.announcer
     }
 
     /// Nothing that runs under the lock can leave the maps half changed, so a
@@ -75,12 +82,18 @@ impl MemoryStore {
 
     fn swap(&self, key: &str, old: &Bytes, new: Bytes) -> bool {
         match self.held().sessions.live(key, self.clock.now()) {
-            Some(slot) if slot.kept.value == *old => {
-                slot.kept.value = new;
-                true
-            }
-            _ => false,
+            Some(slot) if slot.kept.value == *old => slot.kept.value = new,
+            _ => return false,
         }
+        self.announcer.record(key);
+        true
+    }
+
+    fn remove(&self, key: &str) -> bool {
+        let now = self.clock.now();
+        let removed = self.held().sessions.slots.remove(key);
+        self.announcer.record(key);
+        removed.is_some_and(|slot| slot.expires > now)
     }
 
     fn raise(&self, user: &str, ttl: Duration) -> Result<Epoch, StoreError> {
@@ -89,6 +102,8 @@ impl MemoryStore {
         let before = held.epochs.live(user, now).map(|slot| slot.kept);
         let epoch = self.ticks.above(before);
         held.epochs.put(user.into(), epoch, expiry(now, ttl), now)?;
+        drop(held);
+        self.announcer.epoch(user);
         Ok(epoch)
     }
 }
@@ -128,11 +143,7 @@ impl SessionStore for MemoryStore {
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(async move {
-            let now = self.clock.now();
-            let removed = self.held().sessions.slots.remove(key);
-            Ok(removed.is_some_and(|slot| slot.expires > now))
-        })
+        Box::pin(async move { Ok(self.remove(key)) })
     }
 
     fn epoch<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<Option<Epoch>, StoreError>> {

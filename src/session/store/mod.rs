@@ -10,6 +10,7 @@
 //! `store/contract.rs` is the suite that every implementation passes.
 
 pub mod file;
+pub mod listener;
 pub mod memory;
 pub mod redis;
 
@@ -19,8 +20,12 @@ pub mod contract;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 
+pub use self::listener::{Announcer, Listener};
 use crate::base::BoxFuture;
 use crate::base::clock::{Clock, Timestamp};
 use crate::session::settings::{StoreLocation, StoreSettings};
@@ -115,12 +120,20 @@ pub trait SessionStore: Send + Sync {
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
+/// What a user is called in the names of keys: of a fixed length, and telling
+/// nobody who lists the keys who the users are.
+pub fn user_name(user: &str) -> String {
+    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, user.as_bytes()))
+}
+
 /// The open store of a process, from which each worker takes its own handle.
 pub enum Opened {
     /// One object that all workers share.
-    Shared(Arc<dyn SessionStore>),
+    Memory(Arc<memory::MemoryStore>),
+    /// One object that all workers share.
+    File(Arc<file::FileStore>),
     /// Each worker keeps a connection of its own.
-    Redis(redis::RedisTarget),
+    Redis(Box<redis::RedisTarget>),
 }
 
 impl Opened {
@@ -128,8 +141,26 @@ impl Opened {
     /// connection is driven where it was made.
     pub fn handle(&self) -> Arc<dyn SessionStore> {
         match self {
-            Self::Shared(store) => store.clone(),
-            Self::Redis(target) => Arc::new(redis::RedisStore::new(target.clone())),
+            Self::Memory(store) => store.clone(),
+            Self::File(store) => store.clone(),
+            Self::Redis(target) => Arc::new(redis::RedisStore::new((**target).clone())),
+        }
+    }
+
+    /// The handle whose reads may be copied: from now on `listener` is told of
+    /// what changes in the store. `None` if this kind of store tells nobody. To
+    /// be called once, inside a runtime that lives as long as the process.
+    pub fn follow(&self, listener: Arc<dyn Listener>) -> Option<Arc<dyn SessionStore>> {
+        match self {
+            Self::Memory(store) => {
+                store.announcer().tell(listener);
+                Some(store.clone())
+            }
+            Self::File(store) => {
+                store.announcer().tell(listener);
+                Some(store.clone())
+            }
+            Self::Redis(_) => None,
         }
     }
 }
@@ -143,15 +174,17 @@ impl Opened {
 /// What is wrong with the folder, the file or the URL, and how to mend it.
 pub fn open(settings: &StoreSettings, clock: Clock) -> Result<Opened, StoreError> {
     Ok(match &settings.location {
-        StoreLocation::Memory => Opened::Shared(Arc::new(memory::MemoryStore::new(
+        StoreLocation::Memory => Opened::Memory(Arc::new(memory::MemoryStore::new(
             clock,
             memory::DEFAULT_CAPACITY,
         ))),
-        StoreLocation::File(folder) => Opened::Shared(Arc::new(file::FileStore::open(
+        StoreLocation::File(folder) => Opened::File(Arc::new(file::FileStore::open(
             folder,
             clock,
             settings.timeout,
         )?)),
-        StoreLocation::Redis(url) => Opened::Redis(redis::RedisTarget::new(url, settings)?),
+        StoreLocation::Redis(url) => {
+            Opened::Redis(Box::new(redis::RedisTarget::new(url, settings)?))
+        }
     })
 }

@@ -16,15 +16,12 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use redis::{Client, ScriptInvocation, Value};
 
 use self::link::{Link, Request};
 use self::scripts::Scripts;
-use super::{Epoch, NewRecord, SessionStore, StoreError, StoredRecord};
+use super::{Epoch, NewRecord, SessionStore, StoreError, StoredRecord, user_name};
 use crate::base::BoxFuture;
 use crate::base::clock::{Timestamp, millis};
 use crate::base::secret::Secret;
@@ -127,11 +124,9 @@ impl RedisStore {
         }
     }
 
-    /// The name of a user's epoch. Of a fixed length, and tells nobody who
-    /// lists the keys who the users are.
+    /// The name of a user's epoch.
     fn epoch_key(&self, user: &str) -> String {
-        let name = digest::digest(&digest::SHA256, user.as_bytes());
-        format!("{}{}", self.target.epochs, URL_SAFE_NO_PAD.encode(name))
+        format!("{}{}", self.target.epochs, user_name(user))
     }
 }
 

@@ -15,7 +15,7 @@ use redb::{Database, Durability};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::super::memory::Ticks;
-use super::super::{NewRecord, StoreError};
+use super::super::{Announcer, NewRecord, StoreError};
 use super::disk::Disk;
 use super::tables::Tables;
 use crate::base::clock::{Clock, Timestamp};
@@ -91,6 +91,7 @@ pub(super) struct Writer {
     disk: Arc<Disk>,
     clock: Clock,
     ticks: Arc<Ticks>,
+    announcer: Arc<Announcer>,
     messages: Receiver<Message>,
     /// When touches that are not synced must be.
     sync_at: Option<Instant>,
@@ -105,12 +106,14 @@ impl Writer {
         disk: Arc<Disk>,
         clock: Clock,
         ticks: Arc<Ticks>,
+        announcer: Arc<Announcer>,
         messages: Receiver<Message>,
     ) -> Self {
         Self {
             disk,
             clock,
             ticks,
+            announcer,
             messages,
             sync_at: None,
             // What a predecessor left may have expired.
@@ -196,6 +199,7 @@ impl Writer {
         match result {
             Ok(answers) => {
                 for (job, answer) in jobs.into_iter().zip(answers) {
+                    self.announce(&job.change);
                     let _ = job.reply.send(Ok(answer));
                 }
             }
@@ -204,6 +208,16 @@ impl Writer {
                     let _ = job.reply.send(Err(error.clone()));
                 }
             }
+        }
+    }
+
+    /// Before whoever asked for the change hears that it is done. Touches are not
+    /// told: this process made them, and knows.
+    fn announce(&self, change: &Change) {
+        match change {
+            Change::Create(_) | Change::Touch { .. } => {}
+            Change::Update { key, .. } | Change::Delete { key } => self.announcer.record(key),
+            Change::Raise { user, .. } => self.announcer.epoch(user),
         }
     }
 

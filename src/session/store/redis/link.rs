@@ -239,7 +239,7 @@ async fn ask(connection: &mut MultiplexedConnection, request: &Request<'_>) -> R
 mod tests {
     use super::*;
     use crate::base::secret::Secret;
-    use crate::session::settings::{StoreLocation, StoreSettings};
+    use crate::session::settings::{CacheSettings, StoreLocation, StoreSettings};
 
     #[test]
     fn no_error_repeats_the_password() {
@@ -248,6 +248,7 @@ mod tests {
             location: StoreLocation::Redis(url.clone()),
             prefix: "sess:".into(),
             timeout: Duration::from_secs(1),
+            cache: CacheSettings::default(),
         };
         let link = Link::new(&RedisTarget::new(&url, &settings).unwrap());
         let words = "what is hunter2 to me".to_owned();

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::server::RedisServer;
 use super::*;
-use crate::session::settings::StoreLocation;
+use crate::session::settings::{CacheSettings, StoreLocation};
 use crate::session::store::contract::{self, Time};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -17,6 +17,7 @@ fn target(url: &str, timeout: Duration) -> Result<RedisTarget, StoreError> {
         location: StoreLocation::Redis(url.clone()),
         prefix: "sess:".into(),
         timeout,
+        cache: CacheSettings::default(),
     };
     RedisTarget::new(&url, &settings)
 }

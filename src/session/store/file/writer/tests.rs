@@ -15,7 +15,10 @@ fn writer(folder: &tempfile::TempDir) -> (Writer, Sender<Message>) {
     let clock = Clock::fixed(Timestamp(1_700_000_000_000));
     let ticks = Arc::new(Ticks::new(clock.clone()));
     let (queue, messages) = mpsc::channel();
-    (Writer::new(disk, clock, ticks, messages), queue)
+    (
+        Writer::new(disk, clock, ticks, Arc::default(), messages),
+        queue,
+    )
 }
 
 fn job(change: Change) -> (Message, oneshot::Receiver<Result<u64, StoreError>>) {

@@ -1,0 +1,55 @@
+//! What changes in a store, told to whoever keeps copies of it.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+/// Told what changes in a store, whoever changes it: this process, another
+/// replica, the operator by hand, or time.
+///
+/// The promise that a copy rests on: what a follower's handle has read
+/// ([`super::Opened::follow`]) and what has changed since is told, no later than a
+/// moment after the change, or [`Listener::lost`] is. A change may be told more
+/// than once, and without there having been one.
+pub trait Listener: Send + Sync {
+    /// The record under this key has changed, or is gone.
+    fn record_changed(&self, key: &str);
+
+    /// The epoch of the user of this name ([`super::user_name`]) has changed, or is
+    /// gone.
+    fn epoch_changed(&self, name: &str);
+
+    /// Changes may have been missed, or may be from now on: no copy counts any
+    /// more until [`Listener::proven`].
+    fn lost(&self);
+
+    /// Everything that changed before `asked` has been told: an answer to a
+    /// question that was sent at `asked` came back on the same channel. Copies
+    /// count for `store.cache.staleness` from `asked`, if they were read since
+    /// the last [`Listener::lost`].
+    fn proven(&self, asked: Instant);
+}
+
+/// Where a store of this process tells its listener, once it has one.
+#[derive(Default)]
+pub struct Announcer(OnceLock<Arc<dyn Listener>>);
+
+impl Announcer {
+    /// Tells `listener` from now on. The first one stays.
+    pub fn tell(&self, listener: Arc<dyn Listener>) {
+        let _ = self.0.set(listener);
+    }
+
+    /// The record under this key has changed, or is gone.
+    pub fn record(&self, key: &str) {
+        if let Some(listener) = self.0.get() {
+            listener.record_changed(key);
+        }
+    }
+
+    /// The user's epoch has changed.
+    pub fn epoch(&self, user: &str) {
+        if let Some(listener) = self.0.get() {
+            listener.epoch_changed(&super::user_name(user));
+        }
+    }
+}
