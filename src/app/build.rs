@@ -16,7 +16,7 @@ use crate::proxy::access_log::AccessLog;
 use crate::proxy::{State, Worker};
 use crate::session::SessionRules;
 use crate::session::store::Opened;
-use crate::session::{Sessions, Touches};
+use crate::session::{Sessions, Shared};
 use crate::upstream::{Fleet, UpstreamSettings, Upstreams};
 use crate::wire::cross_site::CrossSite;
 use crate::wire::reserved::IdentityHeaders;
@@ -27,8 +27,8 @@ pub struct Parts {
     pub state: Arc<ArcSwap<State>>,
     /// Where the applications are.
     pub upstreams: Vec<UpstreamSettings>,
-    /// Which sessions were touched of late.
-    pub touches: Arc<Touches>,
+    /// What the workers share of the sessions.
+    pub shared: Arc<Shared>,
     /// How they are doing.
     pub fleet: Fleet,
     /// The password checks.
@@ -106,7 +106,7 @@ pub fn worker(
             opened.handle(),
             clock.clone(),
             metrics.clone(),
-            parts.touches.clone(),
+            parts.shared.clone(),
         )),
         logins: parts.logins.clone(),
         limiter: parts.limiter.clone(),

@@ -23,8 +23,7 @@ use crate::login::password::Logins;
 use crate::server::runtime::{self, MakeWorker};
 use crate::server::settings::ListenAddress;
 use crate::server::tls::Tls;
-use crate::session::Sessions;
-use crate::session::store;
+use crate::session::{Sessions, Shared, live, store};
 use crate::upstream::{self, Fleet};
 
 /// How much longer than `drain_timeout` the worker threads are waited for.
@@ -62,6 +61,11 @@ pub fn run(
     let _socket_files = std::mem::take(&mut bound.files);
     let admin_socket = bind_admin(&mut compiled)?;
 
+    let background = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no runtime: {error}"))?;
+    let shared = background.block_on(async { Shared::follow(&opened, &compiled.store.cache) });
     let fleet = Fleet::new(&compiled.upstreams, &metrics);
     let (drain, draining) = watch::channel(false);
     let settings = Arc::new(compiled.server.clone());
@@ -70,7 +74,7 @@ pub fn run(
         let parts = build::Parts {
             state: state.clone(),
             upstreams: compiled.upstreams.clone(),
-            touches: Arc::default(),
+            shared: shared.clone(),
             fleet: fleet.clone(),
             logins,
             limiter: compiled
@@ -80,10 +84,6 @@ pub fn run(
         };
         Arc::new(move || build::worker(&parts, &opened, &clock, &metrics))
     };
-    let background = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("no runtime: {error}"))?;
     // Before "ready", so that a signal that comes right after it is obeyed.
     let mut signals = background.block_on(async { signals::Signals::listen() })?;
     let workers = runtime::start(
@@ -114,17 +114,23 @@ pub fn run(
         if let Some(tls) = tls {
             tokio::spawn(tls.follow());
         }
+        let sessions = Arc::new(Sessions::new(
+            opened.handle(),
+            clock.clone(),
+            metrics.clone(),
+            shared.clone(),
+        ));
+        tokio::spawn(live::watch_over(sessions.clone(), {
+            let state = state.clone();
+            move || state.load_full()
+        }));
         if let Some(socket) = admin_socket {
-            let sessions = || {
-                let handle = opened.handle();
-                Sessions::new(handle, clock.clone(), metrics.clone(), Arc::default())
-            };
             let wants = &compiled.admin;
             let admin = Arc::new(Admin {
                 metrics: metrics.clone(),
                 health: Health {
                     serving: serving.clone(),
-                    store: wants.ready_requires_store.then(|| Arc::new(sessions())),
+                    store: wants.ready_requires_store.then(|| sessions.clone()),
                     upstreams: if wants.ready_requires_upstream {
                         compiled.upstreams.clone()
                     } else {

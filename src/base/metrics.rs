@@ -20,6 +20,7 @@ pub struct Metrics {
     created: Counter,
     ended: [Counter; END_CAUSES.len()],
     store: Vec<StoreSeries>,
+    cached: [Counter; CACHE_RESULTS.len()],
     requests: Family<Labels, Counter>,
     upstreams: UpstreamFamilies,
     certificates: Family<Labels, Gauge>,
@@ -30,6 +31,8 @@ pub struct Metrics {
     pub duration: Histogram,
     /// Time from sending a request upstream to the head of its response.
     pub upstream: Histogram,
+    /// From hearing that a session may be over to telling what is open for it.
+    pub revocation_lag: Histogram,
     /// Open connections from clients.
     pub connections: Gauge,
     /// 1 while draining, else 0.
@@ -63,6 +66,20 @@ pub enum EndCause {
 }
 
 const END_CAUSES: [&str; 3] = ["logout", "replaced", "logout_all"];
+
+/// Where what is known of a session came from; a label of
+/// `cloakroom_session_lookups`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheResult {
+    /// The copy in this process.
+    Hit,
+    /// The store.
+    Miss,
+    /// A copy that no longer counts, while the store is down.
+    Stale,
+}
+
+const CACHE_RESULTS: [&str; 3] = ["hit", "miss", "stale"];
 
 /// An operation of the session store; a label of its metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,6 +211,8 @@ impl Metrics {
         let created = Counter::default();
         let duration = Histogram::fine();
         let upstream = Histogram::fine();
+        let revocation_lag = Histogram::fine();
+        let lookups = Family::<Labels, Counter>::default();
         let connections = Gauge::default();
         let draining = Gauge::default();
         registry.register(
@@ -223,6 +242,17 @@ impl Metrics {
             "Session store latency",
             Unit::Seconds,
             latency.clone(),
+        );
+        registry.register(
+            "session_lookups",
+            "Sessions of requests, by where they were found: a copy in this process (hit), the store (miss), a copy while the store is down (stale)",
+            lookups.clone(),
+        );
+        registry.register_with_unit(
+            "revocation_lag",
+            "From hearing that a session is over to ending what is open for it",
+            Unit::Seconds,
+            revocation_lag.clone(),
         );
         registry.register_with_unit(
             "request_duration",
@@ -270,6 +300,7 @@ impl Metrics {
                 .collect(),
             logins: LOGIN_RESULTS.map(|r| one(&logins, "result", r)),
             ended: END_CAUSES.map(|c| one(&ended, "cause", c)),
+            cached: CACHE_RESULTS.map(|r| one(&lookups, "result", r)),
             store: STORE_OPERATIONS
                 .iter()
                 .map(|operation| {
@@ -296,6 +327,7 @@ impl Metrics {
             upstreams,
             duration,
             upstream,
+            revocation_lag,
             connections,
             draining,
         }
@@ -356,6 +388,13 @@ impl Metrics {
     /// Counts the end of a session.
     pub fn ended(&self, cause: EndCause) {
         if let Some(counter) = self.ended.get(cause as usize) {
+            counter.inc();
+        }
+    }
+
+    /// Counts the look-up of a session.
+    pub fn cached(&self, result: CacheResult) {
+        if let Some(counter) = self.cached.get(result as usize) {
             counter.inc();
         }
     }

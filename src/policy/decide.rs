@@ -21,7 +21,7 @@ pub enum Decision {
 #[derive(Debug)]
 pub struct Permit {
     upstream: usize,
-    session: Option<Box<Session>>,
+    session: Option<Session>,
 }
 
 impl Permit {
@@ -32,7 +32,7 @@ impl Permit {
 
     /// Whose request it is, if anybody's.
     pub fn session(&self) -> Option<&Session> {
-        self.session.as_deref()
+        self.session.as_ref()
     }
 }
 

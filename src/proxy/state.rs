@@ -82,3 +82,9 @@ pub struct Worker {
     /// Where access lines go.
     pub access: AccessLog,
 }
+
+impl AsRef<SessionRules> for State {
+    fn as_ref(&self) -> &SessionRules {
+        &self.sessions
+    }
+}

@@ -1,17 +1,23 @@
 //! Layer 2: sessions: what they are, how they are kept, when they end.
 
+pub mod cache;
 pub mod data;
+pub mod find;
+pub mod flights;
+pub mod known;
 pub mod layout;
+pub mod live;
 pub mod record;
 pub mod rules;
 pub mod sessions;
 pub mod settings;
+pub mod shared;
 pub mod store;
 pub mod token;
 pub mod touches;
 
-pub use record::Session;
+pub use known::Session;
 pub use rules::SessionRules;
 pub use sessions::{Lookup, Sessions};
 pub use settings::{SessionSettings, StoreLocation, StoreSettings};
-pub use touches::Touches;
+pub use shared::Shared;

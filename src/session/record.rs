@@ -1,6 +1,5 @@
 //! A session as it is kept: a clear head that never changes, and data.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use super::data::Data;
 use super::settings::SessionSettings;
 use super::store::Epoch;
-use super::token::Token;
 use crate::base::clock::Timestamp;
 use crate::base::refusal::Refusal;
 
@@ -63,46 +61,6 @@ impl Head {
     /// newer than it was ended by "sign out everywhere".
     pub fn is_newer_than(&self, epoch: Option<Epoch>) -> bool {
         epoch.is_none_or(|epoch| self.epoch > epoch.0)
-    }
-}
-
-/// A session that was found alive.
-#[derive(Clone, Debug)]
-pub struct Session {
-    /// The store's key.
-    pub key: Arc<str>,
-    /// What logs call it.
-    pub handle: Arc<str>,
-    /// When it was last used, as far as the store knows.
-    pub seen: Timestamp,
-    /// Its clear head.
-    pub head: Head,
-    /// Its fields.
-    pub data: Data,
-    /// The user id at `session.user`.
-    pub user: String,
-    /// The roles at `session.roles`.
-    pub roles: Vec<String>,
-    /// The token, for signing the cookie anew.
-    pub token: Token,
-    /// Which secret verified the cookie.
-    pub secret: usize,
-}
-
-impl Session {
-    /// Whether the user has any of these roles.
-    pub fn has_any_role(&self, wanted: &[String]) -> bool {
-        wanted.iter().any(|role| self.roles.contains(role))
-    }
-
-    /// When it ends if it is not used.
-    pub fn idle_end(&self, settings: &SessionSettings) -> Timestamp {
-        self.seen.after(settings.idle_timeout)
-    }
-
-    /// When it ends however much it is used.
-    pub fn absolute_end(&self) -> Timestamp {
-        Timestamp(self.head.absolute_end)
     }
 }
 

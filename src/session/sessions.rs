@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 use http::HeaderMap;
 use serde_json::Value;
 
-use super::data::Field;
-use super::layout::sealed::SealError;
-use super::record::{Head, Opened, Session, expired, time_to_live};
+use super::known::Session;
+use super::record::{Head, time_to_live};
 use super::rules::{MOST_LOOKED_UP, Presented, SessionRules};
-use super::store::{Epoch, NewRecord, SessionStore, StoreError};
+use super::shared::Shared;
+use super::store::{Epoch, Listener, NewRecord, SessionStore, StoreError, user_name};
 use super::token::Token;
-use super::touches::Touches;
 use crate::base::clock::{Clock, Timestamp};
 use crate::base::identity::Identity;
 use crate::base::metrics::{EndCause, Metrics, StoreOperation};
@@ -33,7 +32,7 @@ pub enum Lookup {
     /// There is no live session, and why.
     Dead(Refusal),
     /// There is one.
-    Live(Box<Session>),
+    Live(Session),
 }
 
 /// A session that a login has just created.
@@ -62,26 +61,31 @@ pub struct Origin {
 
 /// A worker's access to the sessions.
 pub struct Sessions {
-    store: Arc<dyn SessionStore>,
-    clock: Clock,
-    metrics: Arc<Metrics>,
-    touches: Arc<Touches>,
+    pub(super) store: Arc<dyn SessionStore>,
+    pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Sessions {
-    /// Over a worker's own handle of the store. All workers share `touches`.
+    /// Over a worker's own handle of the store.
     pub fn new(
         store: Arc<dyn SessionStore>,
         clock: Clock,
         metrics: Arc<Metrics>,
-        touches: Arc<Touches>,
+        shared: Arc<Shared>,
     ) -> Self {
         Self {
             store,
             clock,
             metrics,
-            touches,
+            shared,
         }
+    }
+
+    /// What all workers share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// The present moment by the proxy's clock.
@@ -109,7 +113,7 @@ impl Sessions {
         let mut reason = None;
         let mut found: Option<Session> = None;
         for (token, secret) in tokens {
-            match self.load(rules, token, secret).await? {
+            match self.find(rules, token, secret).await? {
                 Err(refusal) => {
                     reason.get_or_insert(refusal);
                 }
@@ -128,7 +132,7 @@ impl Sessions {
         if slide {
             self.slide(rules, &session);
         }
-        Ok(Lookup::Live(Box::new(session)))
+        Ok(Lookup::Live(session))
     }
 
     /// The moment a login begins, by the store's clock. To be read before the
@@ -248,11 +252,12 @@ impl Sessions {
         headers: &HeaderMap,
     ) -> Result<(), Failure> {
         let ttl = rules.settings.absolute_timeout.saturating_add(EPOCH_MARGIN);
-        self.timed(
-            StoreOperation::RaiseEpoch,
-            self.store.raise_epoch(&session.head.user, ttl),
-        )
-        .await?;
+        let raised = self.store.raise_epoch(&session.head.user, ttl);
+        let raised = self.timed(StoreOperation::RaiseEpoch, raised).await;
+        // Here at once, and not when the store tells of it; also where it is not
+        // known whether it was done.
+        self.shared.epoch_changed(&user_name(&session.head.user));
+        raised?;
         self.metrics.ended(EndCause::LogoutAll);
         self.delete_presented(rules, headers, EndCause::Logout)
             .await?;
@@ -285,7 +290,9 @@ impl Sessions {
             return false;
         };
         let updated = self.store.update(&session.key, opened.stored, value);
-        matches!(self.timed(StoreOperation::Update, updated).await, Ok(true))
+        let updated = self.timed(StoreOperation::Update, updated).await;
+        self.shared.record_changed(&session.key);
+        matches!(updated, Ok(true))
     }
 
     /// Whether the store answers.
@@ -297,75 +304,34 @@ impl Sessions {
         self.timed(StoreOperation::Ping, self.store.ping()).await
     }
 
-    async fn load(
-        self: &Arc<Self>,
-        rules: &SessionRules,
-        token: Token,
-        secret: usize,
-    ) -> Result<Result<Session, Refusal>, Failure> {
-        let key = token.key(&rules.prefix);
-        let Some(stored) = self
-            .timed(StoreOperation::Load, self.store.load(&key))
-            .await?
-        else {
-            return Ok(Err(Refusal::UnknownSession));
-        };
-        let Opened { head, data, .. } = match rules.sealer.open(&key, &token, stored.value) {
-            Ok(opened) => opened,
-            Err(SealError::UnknownSecret) => return Ok(Err(Refusal::BadSignature)),
-            Err(error) => return Err(Failure::new(Refusal::SessionUnreadable, error)),
-        };
-        if let Some(over) = expired(&head, stored.seen, self.clock.now(), &rules.settings) {
-            return Ok(Err(over));
-        }
-        let epoch = self
-            .timed(StoreOperation::Epoch, self.store.epoch(&head.user))
-            .await?;
-        if !head.is_newer_than(epoch) {
-            return Ok(Err(Refusal::SessionEnded));
-        }
-        let user = match data.at(&rules.settings.user) {
-            Some(Field::One(user)) if !user.is_empty() => user,
-            _ => return Ok(Err(Refusal::NoUser)),
-        };
-        let roles = data
-            .at(&rules.settings.roles)
-            .map_or_else(Vec::new, Field::into_values);
-        Ok(Ok(Session {
-            key,
-            handle: token.handle(),
-            seen: stored.seen,
-            head,
-            data,
-            user,
-            roles,
-            token,
-            secret,
-        }))
-    }
-
     /// Slides the idle timeout, off the request's path, at most once per
     /// `touch_interval`.
-    fn slide(self: &Arc<Self>, rules: &SessionRules, session: &Session) {
+    pub fn slide(self: &Arc<Self>, rules: &SessionRules, session: &Session) {
         let now = self.clock.now();
         let interval = rules.settings.touch_interval;
-        if now.since(session.seen) < interval {
+        if now.since(session.seen()) < interval {
             return;
         }
         let Some(ttl) = time_to_live(&session.head, now, &rules.settings) else {
             return;
         };
-        let key = session.key.clone();
-        if !self.touches.begin(&key, now, interval) {
+        let known = session.known.clone();
+        if !self.shared.touches.begin(&known.key, now, interval) {
             return;
         }
         let this = self.clone();
         tokio::spawn(async move {
-            let touch = this.store.touch(&key, now, ttl);
-            // An outage costs one slide; the next request tries again.
+            let touch = this.store.touch(&known.key, now, ttl);
             let touched = this.timed(StoreOperation::Touch, touch).await;
-            this.touches
-                .done(&key, touched.is_ok_and(|written| written));
+            match touched {
+                Ok(true) => known.touched(now),
+                // It is gone, whatever was told of it.
+                Ok(false) => this.shared.record_changed(&known.key),
+                // An outage costs one slide; the next request tries again.
+                Err(_) => {}
+            }
+            let written = touched.is_ok_and(|written| written);
+            this.shared.touches.done(&known.key, written);
         });
     }
 
@@ -382,10 +348,11 @@ impl Sessions {
         let mut any = false;
         for (token, _) in tokens {
             let key = token.key(&rules.prefix);
-            if self
-                .timed(StoreOperation::Delete, self.store.delete(&key))
-                .await?
-            {
+            let deleted = self.timed(StoreOperation::Delete, self.store.delete(&key));
+            let deleted = deleted.await;
+            // As in `end_all`.
+            self.shared.record_changed(&key);
+            if deleted? {
                 self.metrics.ended(cause);
                 any = true;
             }
@@ -393,22 +360,38 @@ impl Sessions {
         Ok(any)
     }
 
-    async fn timed<T>(
+    /// A call of the store, counted, as callers want it.
+    pub(super) async fn timed<T>(
         &self,
         operation: StoreOperation,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Failure> {
+        self.measured(operation, work)
+            .await
+            .map_err(|error| failure(&error))
+    }
+
+    /// A call of the store, counted.
+    pub(super) async fn measured<T>(
+        &self,
+        operation: StoreOperation,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let start = Instant::now();
         let result = work.await;
         self.metrics
             .store(operation, result.is_ok(), start.elapsed());
-        result.map_err(|error| match &error {
-            StoreError::Timeout(_) | StoreError::Unavailable(_) => {
-                Failure::new(Refusal::StoreUnavailable, &error)
-            }
-            StoreError::Unreadable(_) => Failure::new(Refusal::SessionUnreadable, &error),
-        })
+        result
     }
+}
+
+/// What a client is told of an error of the store.
+pub(super) fn failure(error: &StoreError) -> Failure {
+    let refusal = match error {
+        StoreError::Timeout(_) | StoreError::Unavailable(_) => Refusal::StoreUnavailable,
+        StoreError::Unreadable(_) => Refusal::SessionUnreadable,
+    };
+    Failure::new(refusal, error)
 }
 
 #[cfg(test)]

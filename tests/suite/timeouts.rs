@@ -14,10 +14,10 @@ use crate::harness::{PATIENCE, eventually};
 fn sessions_end_when_idle_and_at_their_absolute_end() {
     let backend = Backend::with(|_| Reply::ok("here you are"));
     let config = Config::to(backend.addr())
-        .set("session.idle_timeout", "1s")
-        .set("session.absolute_timeout", "3s");
+        .set("session.idle_timeout", "2s")
+        .set("session.absolute_timeout", "5s");
     over_each_store(&config, |store, proxy, _| {
-        let (idle, absolute) = (Duration::from_secs(1), Duration::from_secs(3));
+        let (idle, absolute) = (Duration::from_secs(2), Duration::from_secs(5));
         let begin = Instant::now();
         let used = proxy.sign_in(&ALICE);
         let begun = Instant::now();

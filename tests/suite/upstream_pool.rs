@@ -161,7 +161,7 @@ fn interim_responses_are_not_the_response() {
         ),
     });
     let proxy = config(&backend)
-        .set("upstreams.app.response_timeout", "400ms")
+        .set("upstreams.app.response_timeout", "2s")
         .start();
     let few = proxy.get("/public/few");
     assert_eq!((few.status, few.text().as_str()), (200, "fine"));

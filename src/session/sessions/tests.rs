@@ -1,7 +1,7 @@
 use super::*;
 use crate::base::BoxFuture;
 use crate::base::secret::Secret;
-use crate::session::settings::SessionSettings;
+use crate::session::settings::{CacheSettings, SessionSettings};
 use crate::session::store::StoredRecord;
 use crate::session::store::memory::MemoryStore;
 use crate::wire::cookie::{self, CookieSpec, SameSite, Secure};
@@ -17,6 +17,7 @@ struct Probe {
     inner: MemoryStore,
     down: AtomicBool,
     touches: AtomicUsize,
+    loads: AtomicUsize,
 }
 
 impl Probe {
@@ -46,6 +47,7 @@ impl SessionStore for Probe {
         pass!(self, self.inner.create(record))
     }
     fn load<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<StoredRecord>, StoreError>> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
         pass!(self, self.inner.load(key))
     }
     fn touch<'a>(
@@ -91,14 +93,27 @@ struct Bench {
 }
 
 impl Bench {
+    /// Without copies: what the store says is what counts.
     fn new() -> Self {
+        Self::with(&CacheSettings {
+            entries: 0,
+            ..CacheSettings::default()
+        })
+    }
+
+    fn with(cache: &CacheSettings) -> Self {
         let clock = Clock::fixed(Timestamp(START));
         let store = Arc::new(Probe {
             inner: MemoryStore::new(clock.clone(), 1000),
             down: AtomicBool::new(false),
             touches: AtomicUsize::new(0),
+            loads: AtomicUsize::new(0),
         });
-        let sessions = Sessions::new(store.clone(), clock.clone(), Arc::default(), Arc::default());
+        let shared = Arc::new(Shared::new(cache, None));
+        let listener: Arc<dyn Listener> = shared.clone();
+        store.inner.announcer().tell(&listener);
+        shared.followed_by(store.clone());
+        let sessions = Sessions::new(store.clone(), clock.clone(), Arc::default(), shared);
         Self {
             store,
             sessions: Arc::new(sessions),
@@ -151,7 +166,7 @@ impl Bench {
         }
     }
 
-    async fn live(&self, headers: &HeaderMap) -> Box<Session> {
+    async fn live(&self, headers: &HeaderMap) -> Session {
         match self.sessions.lookup(&self.rules, headers, true).await {
             Ok(Lookup::Live(session)) => session,
             other => panic!("{other:?}"),
@@ -238,7 +253,7 @@ async fn use_slides_the_idle_end_and_nothing_slides_the_absolute_one() {
     for _ in 0..12 {
         bench.wait(80);
         bench.live(&headers).await;
-        settle(&bench, |b| b.sessions.touches.is_quiet()).await;
+        settle(&bench, |b| b.sessions.shared.touches.is_quiet()).await;
     }
     bench.wait(40);
     assert_eq!(
@@ -263,14 +278,14 @@ async fn a_session_is_touched_once_per_interval_and_never_made_by_it() {
     for _ in 0..50 {
         bench.live(&headers).await;
     }
-    settle(&bench, |b| b.sessions.touches.is_quiet()).await;
+    settle(&bench, |b| b.sessions.shared.touches.is_quiet()).await;
     bench.live(&headers).await;
     assert_eq!(touches(), 1);
     bench.wait(20);
     bench.live(&headers).await;
     // The touch is under way while the session ends.
     bench.sessions.end(&bench.rules, &headers).await.unwrap();
-    settle(&bench, |b| b.sessions.touches.is_quiet()).await;
+    settle(&bench, |b| b.sessions.shared.touches.is_quiet()).await;
     assert_eq!(bench.reason(&headers).await, Refusal::UnknownSession);
 }
 
@@ -394,3 +409,5 @@ async fn settle(bench: &Bench, done: impl Fn(&Bench) -> bool) {
     }
     panic!("the work in the background does not end");
 }
+
+mod copies;

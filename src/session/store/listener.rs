@@ -1,7 +1,9 @@
 //! What changes in a store, told to whoever keeps copies of it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
+
+use crate::base::BoxFuture;
 
 /// Told what changes in a store, whoever changes it: this process, another
 /// replica, the operator by hand, or time.
@@ -27,28 +29,36 @@ pub trait Listener: Send + Sync {
     /// count for `store.cache.staleness` from `asked`, if they were read since
     /// the last [`Listener::lost`].
     fn proven(&self, asked: Instant);
+
+    /// Whether anybody looked for a copy since this was last asked. A channel that
+    /// nobody needs need not be proven.
+    fn is_used(&self) -> bool;
+
+    /// Waits until somebody looks for a copy and would need the channel proven.
+    fn wanted(&self) -> BoxFuture<'_, ()>;
 }
 
 /// Where a store of this process tells its listener, once it has one.
 #[derive(Default)]
-pub struct Announcer(OnceLock<Arc<dyn Listener>>);
+pub struct Announcer(OnceLock<Weak<dyn Listener>>);
 
 impl Announcer {
-    /// Tells `listener` from now on. The first one stays.
-    pub fn tell(&self, listener: Arc<dyn Listener>) {
-        let _ = self.0.set(listener);
+    /// Tells `listener` from now on, as long as somebody else keeps it: it keeps the
+    /// store, which must be able to end. The first one stays.
+    pub fn tell(&self, listener: &Arc<dyn Listener>) {
+        let _ = self.0.set(Arc::downgrade(listener));
     }
 
     /// The record under this key has changed, or is gone.
     pub fn record(&self, key: &str) {
-        if let Some(listener) = self.0.get() {
+        if let Some(listener) = self.0.get().and_then(Weak::upgrade) {
             listener.record_changed(key);
         }
     }
 
     /// The user's epoch has changed.
     pub fn epoch(&self, user: &str) {
-        if let Some(listener) = self.0.get() {
+        if let Some(listener) = self.0.get().and_then(Weak::upgrade) {
             listener.epoch_changed(&super::user_name(user));
         }
     }

@@ -89,6 +89,12 @@ impl MemoryStore {
         true
     }
 
+    /// Loses a record without a word, as no store should.
+    #[cfg(test)]
+    pub(crate) fn forget(&self, key: &str) {
+        self.held().sessions.slots.remove(key);
+    }
+
     fn remove(&self, key: &str) -> bool {
         let now = self.clock.now();
         let removed = self.held().sessions.slots.remove(key);

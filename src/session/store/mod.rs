@@ -147,17 +147,23 @@ impl Opened {
         }
     }
 
+    /// Whether it is a part of this process, so that it tells of every change as it
+    /// makes it.
+    pub fn is_of_this_process(&self) -> bool {
+        matches!(self, Self::Memory(_) | Self::File(_))
+    }
+
     /// The handle whose reads may be copied: from now on `listener` is told of
     /// what changes in the store. `None` if this kind of store tells nobody. To
     /// be called once, inside a runtime that lives as long as the process.
     pub fn follow(&self, listener: Arc<dyn Listener>) -> Option<Arc<dyn SessionStore>> {
         match self {
             Self::Memory(store) => {
-                store.announcer().tell(listener);
+                store.announcer().tell(&listener);
                 Some(store.clone())
             }
             Self::File(store) => {
-                store.announcer().tell(listener);
+                store.announcer().tell(&listener);
                 Some(store.clone())
             }
             Self::Redis(_) => None,

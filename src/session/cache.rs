@@ -1,0 +1,318 @@
+//! Copies of sessions in this process, so that a request of a known session asks
+//! the store nothing.
+//!
+//! A copy counts only while every change of the store is known to reach it
+//! ([`Listener`]). Three things keep an ended session from living on here:
+//!
+//! - What changes is removed, and a copy whose reading began before the change is
+//!   never put in after it: each key has a *version* that every change raises, and
+//!   a reader must find it as it was when the reading began ([`Reading`]).
+//! - A channel that was lost ends the *era*: copies of an earlier one count no more.
+//! - A channel that is silent is believed for `store.cache.staleness` only.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use quick_cache::sync::Cache as Entries;
+use tokio::sync::Notify;
+
+use super::known::{EpochCopy, Known};
+use super::store::{Epoch, Listener};
+use crate::base::BoxFuture;
+use crate::base::clock::millis;
+
+/// Versions are shared by the keys of one stripe: a change of another key of it
+/// costs a copy, never the truth.
+const STRIPES: usize = 1024;
+
+/// So many epochs are kept before the first sweep.
+const FIRST_SWEEP: usize = 1024;
+
+/// Copies of sessions, and of the epochs of their users. All workers share it.
+pub struct Cache {
+    entries: Option<Entries<Arc<str>, Arc<Known>>>,
+    epochs: Mutex<Epochs>,
+    versions: Versions,
+    era: AtomicU64,
+    belief: Belief,
+    used: AtomicBool,
+    wanted: Notify,
+}
+
+/// A reading of the store that began at a known state of the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    version: u64,
+    era: u64,
+}
+
+/// Copies by users' names. Sessions hold their user's epoch, and the book only
+/// points at it, so what no session needs goes by itself.
+#[derive(Default)]
+struct Epochs {
+    copies: HashMap<Arc<str>, Weak<EpochCopy>>,
+    sweep_at: usize,
+}
+
+struct Versions {
+    hasher: RandomState,
+    stripes: Box<[AtomicU64]>,
+}
+
+/// Until when copies count.
+struct Belief {
+    start: Instant,
+    /// `None`: the store is part of this process and tells everything.
+    staleness: Option<Duration>,
+    /// Milliseconds after `start`.
+    until: AtomicU64,
+}
+
+impl Cache {
+    /// For so many sessions; 0: none is copied. Copies count for `staleness` after
+    /// the channel was proven alive; `None`: always, since the store tells of its
+    /// changes as it makes them.
+    pub fn new(entries: usize, staleness: Option<Duration>) -> Self {
+        Self {
+            entries: (entries > 0).then(|| Entries::new(entries)),
+            epochs: Mutex::default(),
+            versions: Versions::new(),
+            era: AtomicU64::new(0),
+            belief: Belief {
+                start: Instant::now(),
+                staleness,
+                until: AtomicU64::new(0),
+            },
+            used: AtomicBool::new(false),
+            wanted: Notify::new(),
+        }
+    }
+
+    /// The copy of a record, if it counts now.
+    pub fn fresh(&self, key: &str) -> Option<Arc<Known>> {
+        let entries = self.entries.as_ref()?;
+        self.note_use();
+        if !self.is_believed() {
+            // Whoever proves the channel may have gone to sleep.
+            self.wanted.notify_one();
+            return None;
+        }
+        let known = entries.get(key)?;
+        if known.era() != self.era() || !known.epoch().is_valid() {
+            return None;
+        }
+        known.confirm(self.belief.now());
+        Some(known)
+    }
+
+    /// The copy of a record that counted within this time: for when the store does
+    /// not answer and the operator prefers this to an outage.
+    pub fn stale(&self, key: &str, within: Duration) -> Option<Arc<Known>> {
+        let known = self.entries.as_ref()?.get(key)?;
+        let age = self.belief.now().saturating_sub(known.confirmed());
+        (known.epoch().is_valid() && age < millis(within)).then_some(known)
+    }
+
+    /// Whether this very copy still counts.
+    pub fn counts(&self, known: &Arc<Known>) -> bool {
+        self.is_believed()
+            && known.era() == self.era()
+            && known.epoch().is_valid()
+            && self
+                .entries
+                .as_ref()
+                .and_then(|entries| entries.peek(&*known.key))
+                .is_some_and(|copy| Arc::ptr_eq(&copy, known))
+    }
+
+    /// Whether the channel is known to work, so that changes will be told.
+    pub fn is_believed(&self) -> bool {
+        self.belief.holds()
+    }
+
+    /// Begins to read what the store holds under `name`: a record's key, or a
+    /// user's name.
+    pub fn begin(&self, name: &str) -> Reading {
+        // The era first: a loss that comes in between is then noticed.
+        let era = self.era();
+        Reading {
+            version: self.versions.of(name),
+            era,
+        }
+    }
+
+    /// Whether nothing has changed under `name` since `reading` began.
+    pub fn still(&self, reading: Reading, name: &str) -> bool {
+        self.begin(name) == reading
+    }
+
+    /// The copy of a user's epoch, if it counts.
+    pub fn epoch(&self, name: &str) -> Option<Arc<EpochCopy>> {
+        if !self.is_believed() {
+            return None;
+        }
+        let copy = self.epochs().copies.get(name).and_then(Weak::upgrade)?;
+        (copy.is_valid() && copy.era() == self.era()).then_some(copy)
+    }
+
+    /// Keeps a user's epoch that was read by `reading`. What comes back is not
+    /// valid if it changed meanwhile: good for one request, and not for more.
+    pub fn keep_epoch(&self, reading: Reading, name: &str, epoch: Option<Epoch>) -> Arc<EpochCopy> {
+        let mut book = self.epochs();
+        let copy = Arc::new(EpochCopy::new(epoch, reading.era));
+        if !self.still(reading, name) {
+            copy.invalidate();
+            return copy;
+        }
+        // Two copies of which one is known to nobody would be a hole.
+        if let Some(other) = book.copies.get(name).and_then(Weak::upgrade)
+            && other.is_valid()
+            && other.era() == reading.era
+        {
+            return other;
+        }
+        book.put(name, &copy);
+        copy
+    }
+
+    /// Keeps a record that was read by `reading`, unless it changed meanwhile.
+    pub fn keep(&self, reading: Reading, known: &Arc<Known>) {
+        let Some(entries) = &self.entries else {
+            return;
+        };
+        known.confirm(self.belief.now());
+        if !self.still(reading, &known.key) || !known.epoch().is_valid() {
+            return;
+        }
+        entries.insert(known.key.clone(), known.clone());
+        // A change that came between the look and the insertion found nothing to
+        // remove; but it has raised the version before it looked.
+        if !self.still(reading, &known.key) {
+            entries.remove_if(&*known.key, |copy| Arc::ptr_eq(copy, known));
+        }
+    }
+
+    /// The era of copies: it ends when the channel is lost.
+    pub fn era(&self) -> u64 {
+        self.era.load(Ordering::SeqCst)
+    }
+
+    fn note_use(&self) {
+        // Mostly it is set already, and the line stays shared between cores.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn epochs(&self) -> MutexGuard<'_, Epochs> {
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listener for Cache {
+    fn record_changed(&self, key: &str) {
+        // In this order: see `keep`.
+        self.versions.raise(key);
+        if let Some(entries) = &self.entries {
+            entries.remove(key);
+        }
+    }
+
+    fn epoch_changed(&self, name: &str) {
+        let mut book = self.epochs();
+        self.versions.raise(name);
+        if let Some(copy) = book.copies.remove(name).and_then(|copy| copy.upgrade()) {
+            copy.invalidate();
+        }
+    }
+
+    fn lost(&self) {
+        // Copies stay where they are, for `serve_stale_for`; they count no more.
+        self.era.fetch_add(1, Ordering::SeqCst);
+        self.belief.end();
+    }
+
+    fn proven(&self, asked: Instant) {
+        self.belief.extend(asked);
+    }
+
+    fn is_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
+
+    fn wanted(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.wanted.notified())
+    }
+}
+
+impl Reading {
+    /// The era in which it began.
+    pub fn era(self) -> u64 {
+        self.era
+    }
+}
+
+impl Epochs {
+    fn put(&mut self, name: &str, copy: &Arc<EpochCopy>) {
+        if self.copies.len() >= self.sweep_at.max(FIRST_SWEEP) {
+            self.copies.retain(|_, copy| copy.strong_count() > 0);
+            self.sweep_at = self.copies.len().saturating_mul(2);
+        }
+        self.copies.insert(name.into(), Arc::downgrade(copy));
+    }
+}
+
+impl Versions {
+    fn new() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    fn of(&self, name: &str) -> u64 {
+        self.stripe(name)
+            .map_or(0, |stripe| stripe.load(Ordering::SeqCst))
+    }
+
+    fn raise(&self, name: &str) {
+        if let Some(stripe) = self.stripe(name) {
+            stripe.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn stripe(&self, name: &str) -> Option<&AtomicU64> {
+        let hash = self.hasher.hash_one(name);
+        let number = usize::try_from(hash % STRIPES as u64).ok()?;
+        self.stripes.get(number)
+    }
+}
+
+impl Belief {
+    /// Milliseconds since the start.
+    fn now(&self) -> u64 {
+        millis(self.start.elapsed())
+    }
+
+    fn holds(&self) -> bool {
+        self.staleness.is_none() || self.now() < self.until.load(Ordering::SeqCst)
+    }
+
+    fn extend(&self, asked: Instant) {
+        let Some(staleness) = self.staleness else {
+            return;
+        };
+        let until = (asked + staleness).saturating_duration_since(self.start);
+        self.until.fetch_max(millis(until), Ordering::SeqCst);
+    }
+
+    fn end(&self) {
+        self.until.store(0, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests;

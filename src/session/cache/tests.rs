@@ -1,0 +1,193 @@
+use super::*;
+use crate::base::clock::Timestamp;
+use crate::base::secret::Secret;
+use crate::session::data::Data;
+use crate::session::record::{Head, Opened};
+use crate::session::settings::SessionSettings;
+use crate::session::token::Token;
+
+const KEY: &str = "sess:k";
+const USER: &str = "name-of-u1";
+
+fn settings() -> SessionSettings {
+    SessionSettings {
+        secrets: vec![Secret::new("0123456789abcdef0123456789abcdef")],
+        idle_timeout: Duration::from_secs(60),
+        absolute_timeout: Duration::from_secs(600),
+        touch_interval: Duration::from_secs(6),
+        user: "userId".into(),
+        roles: "roles".into(),
+    }
+}
+
+/// A record as it is read: its user's epoch with it.
+fn read(cache: &Cache, key: &str) -> (Reading, Arc<Known>) {
+    let reading = cache.begin(key);
+    let epoch = match cache.epoch(USER) {
+        Some(copy) => copy,
+        None => cache.keep_epoch(cache.begin(USER), USER, None),
+    };
+    let settings = settings();
+    let now = Timestamp(1_000);
+    let opened = Opened {
+        head: Head::new("u1", Epoch(5), now, &settings, "::1".into(), "curl"),
+        data: Data::parse(r#"{"userId":"u1"}"#.into()).unwrap(),
+        sealed_with: 0,
+        stored: bytes::Bytes::new(),
+    };
+    let token = Token::random().unwrap();
+    let era = reading.era();
+    let known = Known::new(key.into(), &token, opened, now, epoch, era, &settings);
+    (reading, Arc::new(known))
+}
+
+fn fill(cache: &Cache, key: &str) -> Arc<Known> {
+    let (reading, known) = read(cache, key);
+    cache.keep(reading, &known);
+    known
+}
+
+#[test]
+fn a_copy_counts_until_its_record_changes() {
+    let cache = Cache::new(10, None);
+    assert!(cache.fresh(KEY).is_none());
+    let known = fill(&cache, KEY);
+    assert!(Arc::ptr_eq(&cache.fresh(KEY).unwrap(), &known));
+    assert!(cache.counts(&known));
+    cache.record_changed(KEY);
+    assert!(cache.fresh(KEY).is_none() && !cache.counts(&known));
+}
+
+#[test]
+fn what_was_read_before_a_change_is_not_put_in_after_it() {
+    let cache = Cache::new(10, None);
+    let (reading, known) = read(&cache, KEY);
+    cache.record_changed(KEY);
+    cache.keep(reading, &known);
+    assert!(cache.fresh(KEY).is_none());
+
+    let (reading, known) = read(&cache, KEY);
+    cache.epoch_changed(USER);
+    cache.keep(reading, &known);
+    assert!(cache.fresh(KEY).is_none());
+
+    let (reading, known) = read(&cache, KEY);
+    cache.lost();
+    cache.keep(reading, &known);
+    assert!(cache.fresh(KEY).is_none());
+}
+
+#[test]
+fn an_epoch_that_was_read_before_a_change_is_good_for_one_request() {
+    let cache = Cache::new(10, None);
+    let reading = cache.begin(USER);
+    cache.epoch_changed(USER);
+    let copy = cache.keep_epoch(reading, USER, Some(Epoch(1)));
+    assert!(!copy.is_valid() && cache.epoch(USER).is_none());
+}
+
+#[test]
+fn a_change_of_the_epoch_ends_every_copy_of_the_user() {
+    let cache = Cache::new(10, None);
+    let (one, two) = (fill(&cache, "a"), fill(&cache, "b"));
+    assert!(std::ptr::eq(one.epoch(), two.epoch()));
+    cache.epoch_changed(USER);
+    assert!(cache.fresh("a").is_none() && cache.fresh("b").is_none());
+    fill(&cache, "a");
+    assert!(cache.fresh("a").is_some());
+}
+
+#[test]
+fn a_channel_is_believed_for_a_while_after_it_was_proven() {
+    let cache = Cache::new(10, Some(Duration::from_secs(3600)));
+    fill(&cache, KEY);
+    assert!(cache.fresh(KEY).is_none(), "never proven");
+    cache.proven(Instant::now());
+    assert!(cache.fresh(KEY).is_some());
+    cache.lost();
+    assert!(cache.fresh(KEY).is_none(), "closed");
+    cache.proven(Instant::now());
+    assert!(cache.fresh(KEY).is_none(), "read before the loss");
+    fill(&cache, KEY);
+    assert!(cache.fresh(KEY).is_some());
+
+    let silent = Cache::new(10, Some(Duration::from_millis(50)));
+    let long_ago = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+    silent.proven(long_ago);
+    fill(&silent, KEY);
+    assert!(silent.fresh(KEY).is_none());
+}
+
+#[test]
+fn a_copy_outlives_the_channel_where_that_is_wanted() {
+    let cache = Cache::new(10, Some(Duration::from_secs(3600)));
+    cache.proven(Instant::now());
+    fill(&cache, KEY);
+    let hour = Duration::from_secs(3600);
+    cache.lost();
+    assert!(cache.stale(KEY, hour).is_some());
+    cache.record_changed(KEY);
+    assert!(cache.stale(KEY, hour).is_none(), "ended is ended");
+    fill(&cache, KEY);
+    cache.epoch_changed(USER);
+    assert!(cache.stale(KEY, hour).is_none(), "ended is ended");
+}
+
+#[test]
+fn without_entries_nothing_is_copied() {
+    let cache = Cache::new(0, None);
+    let known = fill(&cache, KEY);
+    assert!(cache.fresh(KEY).is_none() && !cache.counts(&known));
+    assert!(cache.stale(KEY, Duration::from_secs(9)).is_none());
+}
+
+#[test]
+fn it_is_bounded_and_its_epochs_go_with_its_sessions() {
+    let cache = Cache::new(100, None);
+    for number in 0..5_000 {
+        let name = format!("user-{number}");
+        let epoch = cache.keep_epoch(cache.begin(&name), &name, None);
+        drop(epoch);
+        fill(&cache, &format!("sess:{number}"));
+    }
+    assert!(cache.entries.as_ref().unwrap().len() <= 100);
+    assert!(cache.epochs().copies.len() <= 2 * FIRST_SWEEP);
+}
+
+#[tokio::test]
+async fn whoever_proves_the_channel_is_woken_when_it_is_wanted() {
+    let cache = Cache::new(10, Some(Duration::from_secs(1)));
+    assert!(!cache.is_used());
+    assert!(cache.fresh(KEY).is_none());
+    cache.wanted().await;
+    assert!(cache.is_used() && !cache.is_used());
+}
+
+/// Readers and a deleter of one record over a store that is a flag, from several
+/// threads at once: what was ended before a look-up began is never found.
+#[test]
+fn no_copy_outlives_its_record() {
+    use std::sync::Barrier;
+    for round in 0..300_u64 {
+        let (cache, alive) = (Cache::new(10, None), AtomicBool::new(true));
+        let start = Barrier::new(3);
+        std::thread::scope(|scope| {
+            for reader in 0..2 {
+                let (cache, alive, start) = (&cache, &alive, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    for _ in 0..=(round % 7 + reader) {
+                        let (reading, known) = read(cache, KEY);
+                        if alive.load(Ordering::SeqCst) {
+                            cache.keep(reading, &known);
+                        }
+                    }
+                });
+            }
+            start.wait();
+            alive.store(false, Ordering::SeqCst);
+            cache.record_changed(KEY);
+        });
+        assert!(cache.fresh(KEY).is_none(), "round {round}");
+    }
+}

@@ -1,0 +1,148 @@
+//! From a token to what is known of its session: the copy in this process, or the
+//! store.
+
+use std::sync::Arc;
+
+use super::flights::Read;
+use super::known::{EpochCopy, Known, Session};
+use super::layout::sealed::SealError;
+use super::rules::SessionRules;
+use super::sessions::{Sessions, failure};
+use super::store::{SessionStore, StoreError, StoredRecord, user_name};
+use super::token::Token;
+use crate::base::BoxFuture;
+use crate::base::metrics::{CacheResult, StoreOperation};
+use crate::base::refusal::{Failure, Refusal};
+
+impl Sessions {
+    /// The session of a token whose signature was verified by the secret of this
+    /// number, or why there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::StoreUnavailable`] and [`Refusal::SessionUnreadable`].
+    pub(super) async fn find(
+        &self,
+        rules: &SessionRules,
+        token: Token,
+        secret: usize,
+    ) -> Result<Result<Session, Refusal>, Failure> {
+        let key = token.key(&rules.prefix);
+        let known = match self.shared.cache.fresh(&key) {
+            Some(known) => {
+                self.metrics.cached(CacheResult::Hit);
+                known
+            }
+            None => match self.read(rules, &token, &key).await? {
+                Ok(known) => known,
+                Err(refusal) => return Ok(Err(refusal)),
+            },
+        };
+        if let Some(over) = known.over(self.clock.now(), &rules.settings) {
+            return Ok(Err(over));
+        }
+        Ok(Ok(Session {
+            known,
+            token,
+            secret,
+        }))
+    }
+
+    /// Asks the store, together with whoever else wants the same now.
+    async fn read(
+        &self,
+        rules: &SessionRules,
+        token: &Token,
+        key: &Arc<str>,
+    ) -> Result<Result<Arc<Known>, Refusal>, Failure> {
+        let shared = &self.shared;
+        let reading = shared.cache.begin(key);
+        let load = || async {
+            self.load(rules, token, key)
+                .await
+                .unwrap_or_else(Read::from)
+        };
+        let read = shared.flights.join(key, reading, load).await;
+        if let Read::Failed(Refusal::StoreUnavailable, _) = &read
+            && let Some(known) = shared.cache.stale(key, shared.serve_stale_for)
+        {
+            self.metrics.cached(CacheResult::Stale);
+            return Ok(Ok(known));
+        }
+        self.metrics.cached(CacheResult::Miss);
+        read.into_result()
+    }
+
+    async fn load(
+        &self,
+        rules: &SessionRules,
+        token: &Token,
+        key: &Arc<str>,
+    ) -> Result<Read, Failure> {
+        let cache = &self.shared.cache;
+        let reading = cache.begin(key);
+        let question = |store| SessionStore::load(store, key);
+        let (stored, followed) = self.ask(StoreOperation::Load, question).await?;
+        let Some(StoredRecord { value, seen }) = stored else {
+            return Ok(Read::Dead(Refusal::UnknownSession));
+        };
+        let opened = match rules.sealer.open(key, token, value) {
+            Ok(opened) => opened,
+            Err(SealError::UnknownSecret) => return Ok(Read::Dead(Refusal::BadSignature)),
+            Err(error) => return Err(Failure::new(Refusal::SessionUnreadable, error)),
+        };
+        let epoch = self.load_epoch(&opened.head.user).await?;
+        let known = Arc::new(Known::new(
+            key.clone(),
+            token,
+            opened,
+            seen,
+            epoch,
+            reading.era(),
+            &rules.settings,
+        ));
+        // What may change without this process being told is not kept.
+        if followed {
+            cache.keep(reading, &known);
+        }
+        Ok(Read::Known(known))
+    }
+
+    /// The user's epoch: the copy, or as the store has it.
+    async fn load_epoch(&self, user: &str) -> Result<Arc<EpochCopy>, Failure> {
+        let cache = &self.shared.cache;
+        let name = user_name(user);
+        if let Some(copy) = cache.epoch(&name) {
+            return Ok(copy);
+        }
+        let reading = cache.begin(&name);
+        let question = |store| SessionStore::epoch(store, user);
+        let (epoch, followed) = self.ask(StoreOperation::Epoch, question).await?;
+        Ok(match followed {
+            true => cache.keep_epoch(reading, &name, epoch),
+            false => Arc::new(EpochCopy::for_once(epoch)),
+        })
+    }
+
+    /// Asks the handle whose answers may be copied, or, where its channel is
+    /// closed, this worker's own. Also answers which of them it was: `true` for the
+    /// former.
+    async fn ask<'a, T>(
+        &'a self,
+        operation: StoreOperation,
+        question: impl Fn(&'a dyn SessionStore) -> BoxFuture<'a, Result<T, StoreError>>,
+    ) -> Result<(T, bool), Failure> {
+        if let Some(followed) = self.shared.followed() {
+            match self.measured(operation, question(followed)).await {
+                Ok(answer) => return Ok((answer, true)),
+                // Not within the same deadline again.
+                Err(error @ (StoreError::Timeout(_) | StoreError::Unreadable(_))) => {
+                    return Err(failure(&error));
+                }
+                Err(StoreError::Unavailable(_)) => {}
+            }
+        }
+        let answer = self.measured(operation, question(&*self.store)).await;
+        Ok((answer.map_err(|error| failure(&error))?, false))
+    }
+}

@@ -1,0 +1,190 @@
+//! What is known of a session: read from the store once, shared by all requests
+//! until it changes.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::data::{Data, Field};
+use super::record::{Head, Opened, expired};
+use super::settings::SessionSettings;
+use super::store::Epoch;
+use super::token::Token;
+use crate::base::clock::Timestamp;
+use crate::base::refusal::Refusal;
+
+/// A session's record as it was read.
+#[derive(Debug)]
+pub struct Known {
+    /// The store's key.
+    pub key: Arc<str>,
+    /// What logs call the session.
+    pub handle: Arc<str>,
+    /// Its clear head.
+    pub head: Head,
+    /// Its fields.
+    pub data: Data,
+    /// The user id at `session.user`; empty if there is none.
+    pub user: String,
+    /// The roles at `session.roles`.
+    pub roles: Vec<String>,
+    /// When it was last used, in milliseconds.
+    seen: AtomicU64,
+    /// The epoch of its user.
+    epoch: Arc<EpochCopy>,
+    /// The era of the cache in which it was read.
+    era: u64,
+    /// When it last counted, in milliseconds of the cache's own time.
+    confirmed: AtomicU64,
+}
+
+/// A user's epoch as it was read, shared by the user's sessions.
+#[derive(Debug)]
+pub struct EpochCopy {
+    epoch: Option<Epoch>,
+    era: u64,
+    valid: AtomicBool,
+}
+
+/// A session that was found alive, for one request.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// What is known of it.
+    pub known: Arc<Known>,
+    /// The token, for signing the cookie anew.
+    pub token: Token,
+    /// Which secret verified the cookie.
+    pub secret: usize,
+}
+
+impl Known {
+    /// A record as it was read in an `era` of the cache, with its user's epoch.
+    pub fn new(
+        key: Arc<str>,
+        token: &Token,
+        opened: Opened,
+        seen: Timestamp,
+        epoch: Arc<EpochCopy>,
+        era: u64,
+        settings: &SessionSettings,
+    ) -> Self {
+        let Opened { head, data, .. } = opened;
+        let user = match data.at(&settings.user) {
+            Some(Field::One(user)) => user,
+            _ => String::new(),
+        };
+        let roles = data
+            .at(&settings.roles)
+            .map_or_else(Vec::new, Field::into_values);
+        Self {
+            handle: token.handle(),
+            key,
+            head,
+            data,
+            user,
+            roles,
+            seen: AtomicU64::new(seen.0),
+            epoch,
+            era,
+            confirmed: AtomicU64::new(0),
+        }
+    }
+
+    /// Why it is no live session of a user at `now`, if so.
+    pub fn over(&self, now: Timestamp, settings: &SessionSettings) -> Option<Refusal> {
+        if let Some(over) = expired(&self.head, self.seen(), now, settings) {
+            return Some(over);
+        }
+        if !self.head.is_newer_than(self.epoch.epoch) {
+            return Some(Refusal::SessionEnded);
+        }
+        self.user.is_empty().then_some(Refusal::NoUser)
+    }
+
+    /// Whether the user has any of these roles.
+    pub fn has_any_role(&self, wanted: &[String]) -> bool {
+        wanted.iter().any(|role| self.roles.contains(role))
+    }
+
+    /// When it was last used, as far as is known.
+    pub fn seen(&self) -> Timestamp {
+        Timestamp(self.seen.load(Ordering::Relaxed))
+    }
+
+    /// It was touched at `now`, and the store knows.
+    pub fn touched(&self, now: Timestamp) {
+        self.seen.fetch_max(now.0, Ordering::Relaxed);
+    }
+
+    /// When it ends if it is not used.
+    pub fn idle_end(&self, settings: &SessionSettings) -> Timestamp {
+        self.seen().after(settings.idle_timeout)
+    }
+
+    /// When it ends however much it is used.
+    pub fn absolute_end(&self) -> Timestamp {
+        Timestamp(self.head.absolute_end)
+    }
+
+    /// The epoch of its user.
+    pub(super) fn epoch(&self) -> &EpochCopy {
+        &self.epoch
+    }
+
+    /// The era of the cache in which it was read.
+    pub(super) fn era(&self) -> u64 {
+        self.era
+    }
+
+    /// When it last counted, in milliseconds of the cache's own time.
+    pub(super) fn confirmed(&self) -> u64 {
+        self.confirmed.load(Ordering::Relaxed)
+    }
+
+    /// It counts at `now`. Seconds are fine enough, and a line of memory that is
+    /// not written stays shared between cores.
+    pub(super) fn confirm(&self, now: u64) {
+        if now.saturating_sub(self.confirmed()) > 250 || self.confirmed() == 0 {
+            self.confirmed.store(now, Ordering::Relaxed);
+        }
+    }
+}
+
+impl EpochCopy {
+    pub(super) fn new(epoch: Option<Epoch>, era: u64) -> Self {
+        Self {
+            epoch,
+            era,
+            valid: AtomicBool::new(true),
+        }
+    }
+
+    /// A copy that nobody keeps, since nobody would tell of a change.
+    pub(super) fn for_once(epoch: Option<Epoch>) -> Self {
+        let copy = Self::new(epoch, 0);
+        copy.invalidate();
+        copy
+    }
+
+    /// Whether it has not changed since it was read, as far as was told.
+    pub(super) fn is_valid(&self) -> bool {
+        self.valid.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn invalidate(&self) {
+        self.valid.store(false, Ordering::SeqCst);
+    }
+
+    /// The era of the cache in which it was read.
+    pub(super) fn era(&self) -> u64 {
+        self.era
+    }
+}
+
+impl Deref for Session {
+    type Target = Known;
+
+    fn deref(&self) -> &Known {
+        &self.known
+    }
+}

@@ -1,0 +1,353 @@
+//! What is open on behalf of sessions: tunnels, streams, long downloads. They end
+//! when their session does, whoever ends it and wherever.
+//!
+//! Whatever may have changed is looked up anew, in a task of its own; what the
+//! look-up says decides. An outage ends nothing: it is asked again.
+
+use std::collections::{HashMap, HashSet};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::known::Session;
+use super::rules::SessionRules;
+use super::sessions::Sessions;
+use super::shared::Shared;
+use super::store::user_name;
+use crate::base::refusal::Refusal;
+
+/// How often what nobody tells of is looked at: time, and a store whose channel is
+/// silent. A quarter of the second within which an end must arrive.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Look-ups that run at once.
+const AT_ONCE: usize = 64;
+
+/// What is open on behalf of sessions, in this process.
+pub struct Live {
+    book: Mutex<Book>,
+    count: AtomicUsize,
+    events: mpsc::UnboundedSender<Event>,
+    /// For the one task that works on them.
+    receiver: Mutex<Option<mpsc::UnboundedReceiver<Event>>>,
+}
+
+/// Something that is open, until this is dropped.
+pub struct Watch {
+    ended: oneshot::Receiver<Refusal>,
+    number: u64,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Book {
+    next: u64,
+    open: HashMap<u64, Open>,
+    by_key: HashMap<Arc<str>, Vec<u64>>,
+}
+
+struct Open {
+    session: Session,
+    end: oneshot::Sender<Refusal>,
+}
+
+/// Something may have ended, and since when that has been known.
+enum Event {
+    Record(Arc<str>, Instant),
+    User(Box<str>, Instant),
+}
+
+impl Live {
+    /// How many things are open.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn record_changed(&self, key: &str) {
+        if self.count() == 0 {
+            return;
+        }
+        let known = self
+            .book()
+            .by_key
+            .get_key_value(key)
+            .map(|(key, _)| key.clone());
+        if let Some(key) = known {
+            self.tell(Event::Record(key, Instant::now()));
+        }
+    }
+
+    pub(super) fn epoch_changed(&self, name: &str) {
+        if self.count() > 0 {
+            self.tell(Event::User(name.into(), Instant::now()));
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody listens any more when the process ends.
+        let _ = self.events.send(event);
+    }
+
+    /// One thing that is open for each key.
+    fn sessions(&self) -> Vec<Session> {
+        let book = self.book();
+        let firsts = book.by_key.values().filter_map(|numbers| numbers.first());
+        firsts
+            .filter_map(|number| book.open.get(number))
+            .map(|open| open.session.clone())
+            .collect()
+    }
+
+    fn session(&self, key: &str) -> Option<Session> {
+        let book = self.book();
+        let number = book.by_key.get(key)?.first()?;
+        Some(book.open.get(number)?.session.clone())
+    }
+
+    /// Tells everything that is open for a key that it is over. Answers how many
+    /// there were.
+    fn end(&self, key: &str, why: Refusal) -> usize {
+        let mut book = self.book();
+        let numbers = book.by_key.remove(key).unwrap_or_default();
+        let ended = numbers.len();
+        for number in numbers {
+            if let Some(open) = book.open.remove(&number) {
+                // It may have come to its own end meanwhile.
+                let _ = open.end.send(why);
+            }
+        }
+        self.count.store(book.open.len(), Ordering::Relaxed);
+        ended
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        let (events, receiver) = mpsc::unbounded_channel();
+        Self {
+            book: Mutex::default(),
+            count: AtomicUsize::new(0),
+            events,
+            receiver: Mutex::new(Some(receiver)),
+        }
+    }
+}
+
+impl Shared {
+    /// Something is open from now on, and to be ended with its session.
+    pub fn watch(self: &Arc<Self>, session: &Session) -> Watch {
+        let (end, ended) = oneshot::channel();
+        let mut book = self.live.book();
+        let number = book.next;
+        book.next += 1;
+        let open = Open {
+            session: session.clone(),
+            end,
+        };
+        book.open.insert(number, open);
+        book.by_key
+            .entry(session.key.clone())
+            .or_default()
+            .push(number);
+        self.live.count.store(book.open.len(), Ordering::Relaxed);
+        drop(book);
+        // It may have ended between its look-up and now.
+        if !self.cache.counts(&session.known) {
+            self.live
+                .tell(Event::Record(session.key.clone(), Instant::now()));
+        }
+        Watch {
+            ended,
+            number,
+            shared: self.clone(),
+        }
+    }
+}
+
+impl Watch {
+    /// Ready with the reason when the session is over.
+    pub fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<Refusal> {
+        match Pin::new(&mut self.ended).poll(context) {
+            Poll::Ready(Ok(why)) => Poll::Ready(why),
+            // The book keeps the other end for as long as this lives.
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Waits until the session is over; answers why.
+    pub async fn ended(&mut self) -> Refusal {
+        std::future::poll_fn(|context| self.poll_ended(context)).await
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut book = self.shared.live.book();
+        let Some(open) = book.open.remove(&self.number) else {
+            return;
+        };
+        if let Some(numbers) = book.by_key.get_mut(&open.session.key) {
+            numbers.retain(|number| *number != self.number);
+            if numbers.is_empty() {
+                book.by_key.remove(&open.session.key);
+            }
+        }
+        let count = book.open.len();
+        self.shared.live.count.store(count, Ordering::Relaxed);
+    }
+}
+
+/// Ends what is open with its session, for as long as the process runs. `rules`
+/// gives the configuration in force.
+pub async fn watch_over<S: AsRef<SessionRules> + Send + Sync + 'static>(
+    sessions: Arc<Sessions>,
+    rules: impl Fn() -> Arc<S>,
+) {
+    let live = &sessions.shared().live;
+    let receiver = live
+        .receiver
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    let Some(mut events) = receiver else {
+        return;
+    };
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut round = Round {
+        sessions: sessions.clone(),
+        due: HashMap::new(),
+        era: sessions.shared().cache.era(),
+    };
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(event) => round.note(event),
+                None => return,
+            },
+            _ = tick.tick() => round.sweep((*rules()).as_ref()),
+        }
+        // What has come in meanwhile goes along.
+        while let Ok(event) = events.try_recv() {
+            round.note(event);
+        }
+        round.run(&rules()).await;
+    }
+}
+
+/// What is to be looked up.
+struct Round {
+    sessions: Arc<Sessions>,
+    /// By key: since when its end may be known; `None` where time or silence is the
+    /// cause.
+    due: HashMap<Arc<str>, Option<Instant>>,
+    era: u64,
+}
+
+impl Round {
+    fn note(&mut self, event: Event) {
+        match event {
+            Event::Record(key, since) => {
+                self.due.entry(key).or_insert(Some(since));
+            }
+            Event::User(name, since) => {
+                for session in self.sessions.shared().live.sessions() {
+                    if user_name(&session.head.user) == *name {
+                        self.due.entry(session.key.clone()).or_insert(Some(since));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Finds what may have ended without anybody having said so.
+    fn sweep(&mut self, rules: &SessionRules) {
+        let shared = self.sessions.shared();
+        if shared.live.count() == 0 {
+            return;
+        }
+        let era = shared.cache.era();
+        let all = era != self.era || !shared.cache.is_believed();
+        self.era = era;
+        let now = self.sessions.now();
+        for session in shared.live.sessions() {
+            if all || session.over(now, &rules.settings).is_some() {
+                self.due.entry(session.key.clone()).or_insert(None);
+            }
+        }
+    }
+
+    /// Looks up what is due. What gets no answer stays due until the next tick.
+    async fn run<S: AsRef<SessionRules> + Send + Sync + 'static>(&mut self, rules: &Arc<S>) {
+        let mut tasks = JoinSet::new();
+        let mut done: HashSet<Arc<str>> = HashSet::new();
+        for key in self.due.keys() {
+            let Some(session) = self.sessions.shared().live.session(key) else {
+                done.insert(key.clone());
+                continue;
+            };
+            if tasks.len() >= AT_ONCE && !settle(&mut tasks, &mut done).await {
+                break;
+            }
+            let (sessions, rules) = (self.sessions.clone(), rules.clone());
+            let since = self.due.get(key).copied().flatten();
+            tasks.spawn(async move {
+                let key = session.key.clone();
+                let answered = check(&sessions, (*rules).as_ref(), session, since).await;
+                answered.then_some(key)
+            });
+        }
+        while !tasks.is_empty() && settle(&mut tasks, &mut done).await {}
+        // Where one got no answer, the others will get none either, for now: those
+        // that are left are given up with `tasks`.
+        self.due.retain(|key, _| !done.contains(key));
+    }
+}
+
+/// Waits for one look-up. Answers whether the store has answered it.
+async fn settle(tasks: &mut JoinSet<Option<Arc<str>>>, done: &mut HashSet<Arc<str>>) -> bool {
+    match tasks.join_next().await {
+        Some(Ok(Some(key))) => {
+            done.insert(key);
+            true
+        }
+        Some(Ok(None) | Err(_)) => false,
+        None => true,
+    }
+}
+
+/// Looks a session up, and ends what is open for it if it is over. Answers whether
+/// the store gave an answer.
+async fn check(
+    sessions: &Sessions,
+    rules: &SessionRules,
+    session: Session,
+    since: Option<Instant>,
+) -> bool {
+    let (key, user) = (session.key.clone(), session.user.clone());
+    let why = match sessions.find(rules, session.token, session.secret).await {
+        Ok(Ok(found)) if found.user == user => return true,
+        Ok(Ok(_)) => Refusal::SessionEnded,
+        Ok(Err(why)) => why,
+        Err(_) => return false,
+    };
+    let ended = sessions.shared().live.end(&key, why);
+    if let Some(since) = since {
+        for _ in 0..ended {
+            sessions.metrics.revocation_lag.observe(since.elapsed());
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! Sessions that are found in this process.
+
+use super::*;
+
+fn cached(serve_stale_for: Duration) -> Bench {
+    Bench::with(&CacheSettings {
+        serve_stale_for,
+        ..CacheSettings::default()
+    })
+}
+
+impl Bench {
+    fn loads(&self) -> usize {
+        self.store.loads.load(Ordering::SeqCst)
+    }
+
+    fn switch(&self, down: bool) {
+        self.store.down.store(down, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn a_known_session_asks_the_store_nothing() {
+    let bench = cached(Duration::ZERO);
+    let cookie = bench.signed_in("u1").await;
+    for _ in 0..100 {
+        assert_eq!(bench.live(&cookie).await.user, "u1");
+    }
+    assert_eq!(bench.loads(), 1);
+    // Not even where it is down.
+    bench.switch(true);
+    bench.live(&cookie).await;
+}
+
+#[tokio::test]
+async fn what_is_unknown_is_asked_for_each_time() {
+    let bench = cached(Duration::ZERO);
+    let cookie = bench.signed_in("u1").await;
+    bench.sessions.end(&bench.rules, &cookie).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(bench.reason(&cookie).await, Refusal::UnknownSession);
+    }
+    assert_eq!(bench.loads(), 3);
+}
+
+#[tokio::test]
+async fn an_end_counts_for_the_very_next_request() {
+    let bench = cached(Duration::ZERO);
+    let (one, two) = (bench.signed_in("u1").await, bench.signed_in("u1").await);
+    let session = bench.live(&one).await;
+    bench.live(&two).await;
+    bench.sessions.end(&bench.rules, &one).await.unwrap();
+    assert_eq!(bench.reason(&one).await, Refusal::UnknownSession);
+    bench
+        .sessions
+        .end_all(&bench.rules, &session, &HeaderMap::new())
+        .await
+        .unwrap();
+    assert_eq!(bench.reason(&two).await, Refusal::SessionEnded);
+    // A login after it is not meant.
+    let three = bench.signed_in("u1").await;
+    bench.live(&three).await;
+}
+
+#[tokio::test]
+async fn copies_end_by_the_clock() {
+    let bench = cached(Duration::ZERO);
+    let cookie = bench.signed_in("u1").await;
+    bench.live(&cookie).await;
+    bench.wait(100);
+    assert_eq!(bench.reason(&cookie).await, Refusal::IdleExpired);
+
+    let cookie = bench.signed_in("u1").await;
+    for _ in 0..19 {
+        bench.live(&cookie).await;
+        settle(&bench, |b| b.sessions.shared.touches.is_quiet()).await;
+        bench.wait(50);
+    }
+    bench.live(&cookie).await;
+    bench.wait(50);
+    assert_eq!(bench.reason(&cookie).await, Refusal::AbsoluteExpired);
+}
+
+#[tokio::test]
+async fn copies_slide_once_per_interval() {
+    let bench = cached(Duration::ZERO);
+    let cookie = bench.signed_in("u1").await;
+    bench.live(&cookie).await;
+    bench.wait(10);
+    for _ in 0..50 {
+        bench.live(&cookie).await;
+        settle(&bench, |b| b.sessions.shared.touches.is_quiet()).await;
+    }
+    assert_eq!(bench.store.touches.load(Ordering::SeqCst), 1);
+    assert_eq!(bench.live(&cookie).await.seen(), bench.clock.now());
+}
+
+#[tokio::test]
+async fn a_touch_that_finds_nothing_ends_the_copy() {
+    let bench = cached(Duration::ZERO);
+    let cookie = bench.signed_in("u1").await;
+    let session = bench.live(&cookie).await;
+    // Behind everybody's back.
+    bench.store.inner.forget(&session.key);
+    bench.live(&cookie).await;
+    bench.wait(10);
+    bench.live(&cookie).await;
+    settle(&bench, |b| b.sessions.shared.touches.is_quiet()).await;
+    assert_eq!(bench.reason(&cookie).await, Refusal::UnknownSession);
+}
+
+#[tokio::test]
+async fn while_the_store_is_down_sessions_go_on_where_that_is_wanted() {
+    for (stale_for, expected) in [(0, Some(Refusal::StoreUnavailable)), (3600, None)] {
+        let bench = cached(Duration::from_secs(stale_for));
+        let cookie = bench.signed_in("u1").await;
+        let other = bench.signed_in("u2").await;
+        bench.live(&cookie).await;
+        bench.sessions.shared.lost();
+        bench.switch(true);
+        match expected {
+            Some(refusal) => assert_eq!(bench.reason(&cookie).await, refusal),
+            None => assert_eq!(bench.live(&cookie).await.user, "u1"),
+        }
+        // What was not seen before is an outage in any case.
+        assert_eq!(bench.reason(&other).await, Refusal::StoreUnavailable);
+        bench.switch(false);
+        bench.live(&cookie).await;
+        bench.live(&other).await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_signed_anew_is_read_anew() {
+    let bench = cached(Duration::ZERO);
+    let cookie = bench.signed_in("u1").await;
+    let rotated = rules(&["n", "a"]);
+    let lookup = |rules| bench.sessions.lookup(rules, &cookie, true);
+    let Lookup::Live(session) = lookup(&rotated).await.unwrap() else {
+        panic!("not live");
+    };
+    assert!(bench.sessions.renew(&rotated, &session).await);
+    let Lookup::Live(session) = lookup(&rotated).await.unwrap() else {
+        panic!("not live");
+    };
+    assert_eq!(session.user, "u1");
+}
