@@ -24,7 +24,7 @@ use cloakroom::proxy::access_log::AccessLog;
 use cloakroom::server::ServerSettings;
 use cloakroom::server::connection::{Purpose, Shared, Socket, serve};
 use cloakroom::session::sessions::Origin;
-use cloakroom::session::{Sessions, Touches, store};
+use cloakroom::session::{Sessions, Shared, store};
 use cloakroom::upstream::Fleet;
 use cloakroom::wire::cookie;
 use http::HeaderMap;
@@ -154,18 +154,18 @@ impl Proxy {
         // A store and a pool of its own: an input leaves nothing to the next.
         let clock = Clock::system();
         let opened = store::open(&self.compiled.store, clock.clone()).expect("a store");
-        let touches = Arc::<Touches>::default();
+        let shared = Shared::follow(&opened, &self.compiled.store.cache);
         let sessions = Sessions::new(
             opened.handle(),
             clock.clone(),
             self.metrics.clone(),
-            touches.clone(),
+            shared.clone(),
         );
         let session = self.sign_in(&sessions).await;
         let parts = build::Parts {
             state: self.state.clone(),
             upstreams: self.compiled.upstreams.clone(),
-            touches,
+            shared,
             fleet: Fleet::new(&self.compiled.upstreams, &self.metrics),
             logins: self.logins.clone(),
             limiter: None,
