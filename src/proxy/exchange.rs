@@ -3,18 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::rand;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{CONNECTION, EXPECT, RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
+use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 
 use super::answer::Answer;
 use super::endpoints::{self, Endpoint};
 use super::record::Record;
+use super::request_id;
 use super::respond::{self, Form};
 use super::state::{State, Worker};
 use super::tunnel::{Hold, Tunnel};
@@ -26,7 +25,8 @@ use crate::wire::body::{Body, BodyFate, BodyWatch, Guarded, Trailers};
 use crate::wire::caching::is_for_all;
 use crate::wire::client::{Client, ConnInfo, Origin};
 use crate::wire::target::Target;
-use crate::wire::{hop, negotiate, upgrade};
+use crate::wire::upgrade::{Handshake, Over};
+use crate::wire::{hop, negotiate};
 
 /// Everything that is known of one request beside its body.
 pub struct Exchange<'a> {
@@ -36,8 +36,11 @@ pub struct Exchange<'a> {
     pub state: &'a Arc<State>,
     /// The connection.
     pub conn: &'a ConnInfo,
-    /// The request's head, as it came.
+    /// The request's head, as it came; that of a WebSocket handshake over
+    /// HTTP/2 as it would be over HTTP/1.1.
     pub head: Parts,
+    /// What it says of a WebSocket, if it asks for one.
+    pub handshake: Option<Handshake>,
     /// Who asks.
     pub client: Client,
     /// For what.
@@ -54,8 +57,9 @@ pub enum Outcome {
     Own(Response<Body>),
     /// The application's, with its connection.
     Forwarded(crate::upstream::Answer),
-    /// The application's, which ends HTTP on this connection.
-    Tunnel(crate::upstream::Answer, Tunnel),
+    /// The application's, which ends HTTP on this connection or stream, and
+    /// how long it took to come.
+    Tunnel(Response<Incoming>, Duration, Tunnel),
 }
 
 /// Serves one request. There is always an answer. `found` is why the request
@@ -67,10 +71,16 @@ pub async fn exchange(
     found: Option<Refusal>,
 ) -> Response<Answer> {
     let state = worker.state.load_full();
-    let (head, body) = request.into_parts();
-    let id = request_id(conn, &state, &head.headers);
+    let (mut head, body) = request.into_parts();
+    let id = request_id::of(conn, &state, &head.headers);
     let mut record = Box::new(Record::begin(worker, &state, &head, id.clone()));
-    let form = Form::of(&head.headers);
+    let form = match Form::of(&head.headers) {
+        // In its 200 a client would see a tunnel.
+        Form::Grpc if head.method == Method::CONNECT => Form::Json,
+        form => form,
+    };
+    let protocol = head.extensions.remove::<Protocol>();
+    let handshake = Handshake::take(&mut head, protocol.as_ref().map(Protocol::as_str));
     let grant = state.cors.grant(&head.headers);
     let is_head = head.method == Method::HEAD;
     let read = match found {
@@ -93,6 +103,7 @@ pub async fn exchange(
                 state: &state,
                 conn,
                 head,
+                handshake,
                 client,
                 target,
                 origin,
@@ -106,11 +117,11 @@ pub async fn exchange(
         }
     };
     let (mut response, lease) = match result {
-        Ok(Outcome::Tunnel(answer, tunnel)) => {
-            record.upstream = Some(answer.took);
-            record.status = Some(answer.response.status());
+        Ok(Outcome::Tunnel(response, took, tunnel)) => {
+            record.upstream = Some(took);
+            record.status = Some(response.status());
             tunnel.start(record);
-            return answer.response.map(|_| Answer::of_tunnel());
+            return response.map(|_| Answer::of_tunnel());
         }
         Ok(Outcome::Own(response)) => (response, None),
         Ok(Outcome::Forwarded(answer)) => {
@@ -201,7 +212,7 @@ impl Exchange<'_> {
             return Ok(Outcome::Own(respond::no_content()));
         }
         if let Some(endpoint) = Endpoint::find(self.state, self.target.path()) {
-            return endpoints::serve(endpoint, self, body)
+            return endpoints::serve(endpoint, self, body, form)
                 .await
                 .map(Outcome::Own)
                 .map_err(|failure| (failure, form));
@@ -296,7 +307,7 @@ impl Exchange<'_> {
     fn check_cross_site(&self) -> Result<(), Refusal> {
         let acts = self.state.cross_site_forwarded && !self.head.method.is_safe();
         // Scripts of any site may open WebSockets and read what comes.
-        let guarded = (acts || self.asks_for_websocket())
+        let guarded = (acts || self.handshake.is_some())
             && self
                 .state
                 .sessions
@@ -312,9 +323,10 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    fn asks_for_websocket(&self) -> bool {
-        let head = &self.head;
-        upgrade::asks_for_websocket(&head.method, head.version, &head.headers)
+    /// Whether the client takes every 2xx for an open tunnel.
+    pub fn is_connect(&self) -> bool {
+        let over = self.handshake.as_ref().map(|handshake| handshake.over);
+        over == Some(Over::Connect)
     }
 
     async fn forward(
@@ -327,7 +339,6 @@ impl Exchange<'_> {
             Some(session) => self.renewed_cookie(session).await,
             None => None,
         };
-        let websocket = self.asks_for_websocket();
         let (body, watch) = self.guard(route, body)?;
         self.record.request_body.clone_from(&watch);
         let outbound = Outbound {
@@ -339,7 +350,7 @@ impl Exchange<'_> {
             cookie: &self.state.sessions.cookie,
             identity: &self.state.identity,
             request_id: &self.record.request_id,
-            websocket,
+            handshake: self.handshake.as_ref(),
         };
         let client = self.head.extensions.remove::<OnUpgrade>();
         let hold = self.head.extensions.remove::<Hold>();
@@ -357,13 +368,20 @@ impl Exchange<'_> {
         let (Some(client), Some(upstream)) = (client, answer.upgrade.take()) else {
             return Ok(Outcome::Forwarded(answer));
         };
+        let crate::upstream::Answer {
+            response,
+            lease,
+            took,
+            ..
+        } = answer;
         let tunnel = Tunnel {
             client,
             upstream,
             hold,
+            place: lease.give_away(),
             idle: self.state.tunnel_idle_timeout,
         };
-        Ok(Outcome::Tunnel(answer, tunnel))
+        Ok(Outcome::Tunnel(response, took, tunnel))
     }
 
     /// The request's body with its limits, and what watches it, if there is one.
@@ -424,21 +442,4 @@ fn blame(failure: Failure, sent: Option<&BodyWatch>) -> Failure {
         Some(BodyFate::Broken) => Refusal::BadRequestBody,
     };
     Failure { refusal, ..failure }
-}
-
-/// The id that a trusted proxy gave the request, or a new one: 16 random
-/// characters.
-fn request_id(conn: &ConnInfo, state: &State, headers: &HeaderMap) -> HeaderValue {
-    if state.trust.trusts_peer(conn)
-        && let Some(given) = headers.get(&REQUEST_ID)
-        && (1..=128).contains(&given.len())
-        && given.as_bytes().iter().all(u8::is_ascii_graphic)
-    {
-        return given.clone();
-    }
-    let mut bytes = [0; 12];
-    // Without randomness ids repeat, which is a nuisance and no danger.
-    let _ = rand::fill(&mut bytes);
-    HeaderValue::from_str(&URL_SAFE_NO_PAD.encode(bytes))
-        .unwrap_or(HeaderValue::from_static("none"))
 }

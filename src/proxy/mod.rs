@@ -5,6 +5,7 @@ pub mod answer;
 pub mod endpoints;
 pub mod exchange;
 pub mod record;
+pub mod request_id;
 pub mod respond;
 pub mod state;
 pub mod tunnel;

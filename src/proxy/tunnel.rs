@@ -1,6 +1,7 @@
 //! A connection that has left HTTP: bytes pass both ways until one side ends,
 //! or nobody has said anything for too long.
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
@@ -16,13 +17,16 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::record::Record;
+use crate::upstream::multiplex::Stream;
 
 /// Keeps a connection counted, and waited for, while a tunnel runs on it. The
 /// server puts it into the extensions of a request that asks for an upgrade.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Hold {
     /// Nothing is ever sent; that it is there is what counts.
     _alive: mpsc::Sender<Infallible>,
+    /// What else is to live as long.
+    _beside: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// Tells when the last [`Hold`] is gone.
@@ -31,12 +35,15 @@ pub struct Released(mpsc::Receiver<Infallible>);
 
 /// The two ends of a tunnel that is about to be.
 pub struct Tunnel {
-    /// The client's side, once it has got its 101.
+    /// The client's side, once it has got its 101, or 200 over HTTP/2.
     pub client: OnUpgrade,
     /// The application's side.
     pub upstream: OnUpgrade,
     /// Keeps the client's connection counted.
     pub hold: Option<Hold>,
+    /// The place that the tunnel has on a connection to the application that
+    /// others use too.
+    pub place: Option<Stream>,
     /// The longest silence.
     pub idle: Duration,
 }
@@ -45,7 +52,19 @@ impl Hold {
     /// A hold, and the means to wait until all its copies are gone.
     pub fn new() -> (Self, Released) {
         let (sender, receiver) = mpsc::channel(1);
-        (Self { _alive: sender }, Released(receiver))
+        let hold = Self {
+            _alive: sender,
+            _beside: None,
+        };
+        (hold, Released(receiver))
+    }
+
+    /// A copy that keeps something else as well.
+    pub fn beside(&self, kept: impl Any + Send + Sync) -> Self {
+        Self {
+            _beside: Some(Arc::new(kept)),
+            ..self.clone()
+        }
     }
 }
 
@@ -77,7 +96,7 @@ impl Tunnel {
             }
             record.bytes_in = client.read;
             record.bytes_out = upstream.read;
-            drop(self.hold);
+            drop((self.hold, self.place));
         });
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::UPGRADE;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -90,7 +90,12 @@ where
     let (hold, released) = Hold::new();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let busy = deadlines.request();
-        if request.headers().contains_key(UPGRADE) {
+        if protocol == Protocol::Http2 && request.method() == Method::CONNECT {
+            // The connection goes on beside the tunnel, and must not seem idle
+            // while that is there.
+            let hold = hold.beside(deadlines.request());
+            request.extensions_mut().insert(hold);
+        } else if request.headers().contains_key(UPGRADE) {
             request.extensions_mut().insert(hold.clone());
         }
         let found = findings.as_ref().and_then(|f| f.next_request());
@@ -127,6 +132,7 @@ where
                 .max_send_buf_size(H2_SEND_BUFFER)
                 .max_header_list_size(list)
                 .keep_alive_interval(settings.idle_timeout)
+                .enable_connect_protocol()
                 .serve_connection(io, service);
             let shut_down = http2::Connection::graceful_shutdown;
             run(connection, shut_down, watchdog, &mut drain).await

@@ -2,12 +2,14 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::AlertDescription;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -52,6 +54,15 @@ pub enum Connection {
     },
 }
 
+/// What may be spoken on a connection, where TLS lets the upstream choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// HTTP/2 or HTTP/1.1.
+    Both,
+    /// HTTP/1.1 alone.
+    Http1,
+}
+
 /// Opens a connection and starts driving it.
 ///
 /// A name is resolved anew for each connection. Its addresses are tried in
@@ -61,20 +72,25 @@ pub enum Connection {
 ///
 /// [`Refusal::UpstreamConnectFailed`], [`Refusal::UpstreamTlsFailed`],
 /// [`Refusal::UpstreamCertificateInvalid`] or [`Refusal::UpstreamTimeout`],
-/// with the address and the reason.
+/// with the address and the reason; [`Refusal::UpstreamProtocolError`] if it
+/// speaks no HTTP/1.1 and nothing else was offered.
 pub async fn connect(
     settings: &UpstreamSettings,
     address: &UpstreamAddress,
+    offer: Offer,
     turn: usize,
     open: &Gauge,
 ) -> Result<Connection, Failure> {
     let limit = settings.connect_timeout;
     let deadline = Instant::now() + limit;
-    let establish = establish(settings, address, turn, deadline, open);
+    let establish = establish(settings, address, offer, turn, deadline, open);
     match timeout_at(deadline, establish).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {
-            let refusal = error.refusal();
+            let refusal = match offer {
+                Offer::Http1 if error.is_no_protocol() => Refusal::UpstreamProtocolError,
+                _ => error.refusal(),
+            };
             let shown = shown(settings, address);
             let cause = chain(error.source.as_ref());
             Err(Failure::new(refusal, format_args!("{shown}: {cause}")))
@@ -158,12 +174,20 @@ enum Step {
 }
 
 impl ConnectError {
+    fn tls_error(&self) -> Option<&rustls::Error> {
+        let io_error = self.source.downcast_ref::<io::Error>();
+        io_error.and_then(io::Error::get_ref)?.downcast_ref()
+    }
+
+    /// Whether the upstream speaks none of the protocols that it was offered.
+    fn is_no_protocol(&self) -> bool {
+        let alert = AlertDescription::NoApplicationProtocol;
+        self.tls_error() == Some(&rustls::Error::AlertReceived(alert))
+    }
+
     fn refusal(&self) -> Refusal {
         let io_error = self.source.downcast_ref::<io::Error>();
-        let tls_error = io_error
-            .and_then(io::Error::get_ref)
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        match (&self.step, tls_error) {
+        match (&self.step, self.tls_error()) {
             (Step::Tls, Some(rustls::Error::InvalidCertificate(_))) => {
                 Refusal::UpstreamCertificateInvalid
             }
@@ -190,6 +214,7 @@ fn at<E: Into<Box<dyn StdError + Send + Sync>>>(step: Step) -> impl FnOnce(E) ->
 async fn establish(
     settings: &UpstreamSettings,
     address: &UpstreamAddress,
+    offer: Offer,
     turn: usize,
     deadline: Instant,
     open: &Gauge,
@@ -215,7 +240,11 @@ async fn establish(
         (Scheme::Https, None) => Err(at(Step::Tls)("no settings for TLS")),
         (Scheme::Https, Some(tls)) => {
             let name = server_name(tls, host)?;
-            let stream = TlsConnector::from(tls.config.clone())
+            let config = match offer {
+                Offer::Both => &tls.config,
+                Offer::Http1 => &tls.http1,
+            };
+            let stream = TlsConnector::from(config.clone())
                 .connect(name, stream)
                 .await
                 .map_err(at(Step::Tls))?;
@@ -298,11 +327,21 @@ where
     tokio::spawn(async move {
         let mut connection = std::pin::pin!(connection);
         loop {
+            let driven = poll_fn(|context| {
+                let driven = connection.as_mut().poll(context);
+                if known.is_awaited() {
+                    // Settings that have come count from here on.
+                    let takes = connection.is_extended_connect_protocol_enabled();
+                    known.hear(takes, connection.current_max_send_streams());
+                }
+                driven
+            });
             tokio::select! {
-                _ = connection.as_mut() => break,
+                _ = driven => break,
                 () = known.asked() => known.learn(connection.current_max_send_streams()),
             }
         }
+        known.end();
         drop(open);
     });
     Ok(Connection::Http2 { sender, shared })

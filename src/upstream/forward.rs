@@ -21,7 +21,7 @@ use super::standing::{Fleet, Group};
 use crate::base::refusal::{Failure, Refusal};
 use crate::wire::body::{Body, BodyFate, BodyWatch};
 use crate::wire::hop::{check_response_framing, remove_hop_by_hop, write_length_anew};
-use crate::wire::upgrade::{is_websocket, write_websocket};
+use crate::wire::upgrade::{Handshake, Over};
 
 /// A worker's connections to all upstreams.
 pub struct Upstreams(Vec<Upstream>);
@@ -41,7 +41,7 @@ pub struct Answer {
     pub lease: Lease,
     /// From sending the request to the head of the answer.
     pub took: Duration,
-    /// What becomes of the connection after a 101 that was asked for.
+    /// The WebSocket that was asked for and agreed to.
     pub upgrade: Option<OnUpgrade>,
 }
 
@@ -93,7 +93,8 @@ impl Upstreams {
             .ok_or_else(|| Failure::new(Refusal::InternalError, "no such upstream"))?;
         let request = outbound.rewrite(request, &upstream.settings)?;
         let own_host = outbound.wants_own_host(&upstream.settings);
-        upstream.send(request, sent, own_host).await
+        let handshake = outbound.handshake;
+        upstream.send(request, sent, own_host, handshake).await
     }
 }
 
@@ -111,6 +112,7 @@ impl Upstream {
         mut request: Request<Body>,
         sent: Option<&BodyWatch>,
         own_host: bool,
+        handshake: Option<&Handshake>,
     ) -> Result<Answer, Failure> {
         let mut retries = self.settings.retries;
         let mut tried = Tried::default();
@@ -121,7 +123,11 @@ impl Upstream {
         };
         loop {
             let address = self.choose(tried)?;
-            let mut lease = match address.lease(want).await {
+            let leased = match handshake {
+                None => address.lease(want).await,
+                Some(_) => address.lease_for_socket(want).await,
+            };
+            let mut lease = match leased {
                 Ok(lease) => lease,
                 Err(failure) => {
                     self.group.connect_failed(address.number, Instant::now());
@@ -139,8 +145,12 @@ impl Upstream {
             }
             address
                 .dress
-                .put_on(&mut request, lease.is_http2(), own_host)?;
-            match self.attempt(address, lease, request, sent).await {
+                .put_on(&mut request, lease.is_http2(), own_host, handshake)?;
+            if handshake.is_some() {
+                self.check_takes_sockets(address, &lease).await?;
+            }
+            let attempt = self.attempt(address, lease, request, sent, handshake);
+            match attempt.await {
                 Ok(answer) => return Ok(answer),
                 Err(Lost::Gone(failure)) => return Err(failure),
                 Err(Lost::Again(_, error)) if retries == 0 => {
@@ -188,18 +198,12 @@ impl Upstream {
         mut lease: Lease,
         request: Request<Body>,
         sent: Option<&BodyWatch>,
+        handshake: Option<&Handshake>,
     ) -> Result<Answer, Lost> {
         let copy = match lease.may_be_dead() {
             true => copy(&request),
             false => None,
         };
-        let websocket = is_websocket(request.headers());
-        if websocket && lease.is_http2() {
-            return Err(Lost::Gone(self.invalid(
-                address,
-                "speaks HTTP/2, where WebSockets are not carried yet",
-            )));
-        }
         let start = Instant::now();
         let answered = {
             let answered = pin!(lease.send(request, sent));
@@ -218,7 +222,7 @@ impl Upstream {
                 let took = start.elapsed();
                 self.group.answered(address.number, start + took);
                 return self
-                    .accept(address, response, lease, took, websocket)
+                    .accept(address, response, lease, took, handshake)
                     .map_err(Lost::Gone);
             }
             Err(error) => error,
@@ -235,6 +239,28 @@ impl Upstream {
             self.group.failed(address.number, Instant::now());
         }
         Err(Lost::Gone(self.invalid(address, &chain(&error))))
+    }
+
+    /// Refuses a WebSocket on an HTTP/2 connection whose other side does not
+    /// take any (RFC 8441 section 3).
+    async fn check_takes_sockets(&self, address: &Address, lease: &Lease) -> Result<(), Failure> {
+        let Some(stream) = lease.stream() else {
+            return Ok(());
+        };
+        let limit = self.settings.connect_timeout;
+        match timeout(limit, stream.takes_sockets()).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.invalid(
+                address,
+                "speaks HTTP/2 and does not take WebSockets over it (RFC 8441)",
+            )),
+            Err(_) => Err(late(
+                &self.settings,
+                address.address(),
+                "did not say whether it takes WebSockets",
+                limit,
+            )),
+        }
     }
 
     /// Waits for `answered`, `response_timeout` long from the moment when the
@@ -270,14 +296,11 @@ impl Upstream {
         mut response: Response<Incoming>,
         mut lease: Lease,
         took: Duration,
-        websocket: bool,
+        handshake: Option<&Handshake>,
     ) -> Result<Answer, Failure> {
-        let mut upgrade = None;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            if !websocket || !is_websocket(response.headers()) {
-                return Err(self.invalid(address, "switched protocols without being asked to"));
-            }
-            upgrade = Some(hyper::upgrade::on(&mut response));
+        let agreed = self.agreed(address, &response, handshake, lease.is_http2())?;
+        let upgrade = agreed.map(|_| hyper::upgrade::on(&mut response));
+        if upgrade.is_some() && !lease.is_http2() {
             lease.retire();
         }
         check_response_framing(response.headers(), response.version())
@@ -291,8 +314,8 @@ impl Upstream {
         }
         remove_hop_by_hop(response.headers_mut());
         write_length_anew(response.headers_mut());
-        if upgrade.is_some() {
-            write_websocket(response.headers_mut());
+        if let Some(handshake) = agreed {
+            handshake.agree(&mut response);
         }
         Ok(Answer {
             response,
@@ -300,6 +323,42 @@ impl Upstream {
             took,
             upgrade,
         })
+    }
+
+    /// What the response agrees to, if it opens a WebSocket.
+    fn agreed<'h>(
+        &self,
+        address: &Address,
+        response: &Response<Incoming>,
+        handshake: Option<&'h Handshake>,
+        is_http2: bool,
+    ) -> Result<Option<&'h Handshake>, Failure> {
+        let status = response.status();
+        let Some(handshake) = handshake else {
+            return match status {
+                StatusCode::SWITCHING_PROTOCOLS => {
+                    Err(self.invalid(address, "switched protocols without being asked to"))
+                }
+                _ => Ok(None),
+            };
+        };
+        match status {
+            StatusCode::OK if is_http2 => Ok(Some(handshake)),
+            StatusCode::SWITCHING_PROTOCOLS
+                if !is_http2 && handshake.is_agreed(response.headers()) =>
+            {
+                Ok(Some(handshake))
+            }
+            StatusCode::SWITCHING_PROTOCOLS => {
+                Err(self.invalid(address, "switched protocols otherwise than it was asked to"))
+            }
+            // To a client of HTTP/2 it would open the socket.
+            status if status.is_success() && (is_http2 || handshake.over == Over::Connect) => {
+                let what = format!("answered a WebSocket handshake with {status}");
+                Err(self.invalid(address, &what))
+            }
+            _ => Ok(None),
+        }
     }
 
     fn invalid(&self, address: &Address, what: &str) -> Failure {

@@ -6,9 +6,12 @@ use http::uri::{Authority, Parts, PathAndQuery, Scheme as UriScheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http::{Version, request};
 
+use hyper::ext::Protocol;
+
 use super::settings::{Scheme, UpstreamAddress};
 use crate::base::refusal::{Failure, Refusal};
 use crate::wire::body::Body;
+use crate::wire::upgrade::{Handshake, WEBSOCKET};
 
 /// What requests to one address have in common.
 #[derive(Clone, Debug)]
@@ -31,7 +34,8 @@ impl Dress {
     }
 
     /// Makes the head fit. `own_host`: the application gets the address as
-    /// `Host`. A head that was made to fit elsewhere can be changed again.
+    /// `Host`. `handshake`: the head is to ask for a WebSocket. One that was
+    /// made to fit elsewhere can be changed again.
     ///
     /// # Errors
     ///
@@ -41,6 +45,7 @@ impl Dress {
         request: &mut Request<Body>,
         is_http2: bool,
         own_host: bool,
+        handshake: Option<&Handshake>,
     ) -> Result<(), Failure> {
         if request.version() == Version::HTTP_2 {
             undo_http2(request)?;
@@ -51,6 +56,14 @@ impl Dress {
         }
         if is_http2 {
             self.make_http2(request)?;
+        }
+        match handshake {
+            None => {}
+            Some(_) if is_http2 => make_connect(request),
+            Some(handshake) => {
+                *request.method_mut() = Method::GET;
+                handshake.write_upgrade(request.headers_mut());
+            }
         }
         Ok(())
     }
@@ -72,6 +85,15 @@ impl Dress {
         *request.version_mut() = Version::HTTP_2;
         Ok(())
     }
+}
+
+/// The extended CONNECT that a WebSocket handshake is over HTTP/2 (RFC 8441
+/// section 5).
+fn make_connect(request: &mut Request<Body>) {
+    *request.method_mut() = Method::CONNECT;
+    Handshake::remove_upgrade(request.headers_mut());
+    let protocol = Protocol::from_static(WEBSOCKET);
+    request.extensions_mut().insert(protocol);
 }
 
 /// Back to the head of HTTP/1.1.
@@ -99,11 +121,17 @@ fn path_and_query(uri: &Uri) -> PathAndQuery {
 
 /// A copy of a request that may be sent twice: without a body, and with a
 /// method that means the same however often it is sent (RFC 9110 section
-/// 9.2.2). `None` for any other.
+/// 9.2.2). `None` for any other. CONNECT is a WebSocket handshake, made of a
+/// GET; the copy has to be made to fit again.
 pub fn copy(request: &Request<Body>) -> Option<Request<Body>> {
     let is_idempotent = matches!(
         *request.method(),
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
+        Method::GET
+            | Method::HEAD
+            | Method::OPTIONS
+            | Method::PUT
+            | Method::DELETE
+            | Method::CONNECT
     );
     if !is_idempotent || !matches!(request.body(), Body::Empty) {
         return None;
@@ -167,7 +195,7 @@ mod tests {
         let dress = Dress::new(&address);
         for target in ["/a?b", "*", "/%2F//..;x?"] {
             let mut request = request("OPTIONS", target);
-            dress.put_on(&mut request, true, false).unwrap();
+            dress.put_on(&mut request, true, false, None).unwrap();
             assert_eq!(request.version(), Version::HTTP_2);
             let uri = request.uri();
             assert_eq!(uri.scheme_str(), Some("https"));
@@ -176,14 +204,46 @@ mod tests {
             assert_eq!(request.headers().len(), 1);
             assert_eq!(request.headers()[TE], "trailers");
 
-            dress.put_on(&mut request, true, true).unwrap();
+            dress.put_on(&mut request, true, true, None).unwrap();
             assert_eq!(request.uri().authority().unwrap(), "app:8443");
 
-            dress.put_on(&mut request, false, false).unwrap();
+            dress.put_on(&mut request, false, false, None).unwrap();
             assert_eq!(request.version(), Version::HTTP_11);
             assert_eq!(request.uri(), target);
             assert_eq!(request.headers()[HOST], "app:8443");
             assert_eq!(request.headers()[CONNECTION], "te");
+        }
+    }
+
+    #[test]
+    fn a_handshake_can_change_its_version_and_back() {
+        let dress = Dress::new(&UpstreamAddress::tcp(Scheme::H2c, "app", 80));
+        let (mut head, ()) = request("CONNECT", "/a?b").map(drop).into_parts();
+        head.version = Version::HTTP_2;
+        let handshake = Handshake::take(&mut head, Some(WEBSOCKET)).unwrap();
+        let key = head.headers["sec-websocket-key"].clone();
+        head.version = Version::HTTP_11;
+        let mut request = Request::from_parts(head, Body::Empty);
+        for _ in 0..2 {
+            dress
+                .put_on(&mut request, false, false, Some(&handshake))
+                .unwrap();
+            assert_eq!(request.method(), Method::GET);
+            assert_eq!(request.uri(), "/a?b");
+            assert_eq!(request.headers()["upgrade"], "websocket");
+            assert_eq!(request.headers()[CONNECTION], "upgrade");
+            assert_eq!(request.headers()["sec-websocket-key"], key);
+            assert_eq!(request.headers().len(), 4);
+
+            dress
+                .put_on(&mut request, true, false, Some(&handshake))
+                .unwrap();
+            assert_eq!(request.method(), Method::CONNECT);
+            assert_eq!(request.uri(), "http://app.example.com:81/a?b");
+            assert!(request.headers().is_empty());
+            let protocol = request.extensions().get::<Protocol>().unwrap();
+            assert_eq!(protocol.as_str(), "websocket");
+            request = copy(&request).unwrap();
         }
     }
 

@@ -1,7 +1,8 @@
 //! The HTTP/2 connections of one worker to one address: few, each with many
 //! streams.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,8 +28,17 @@ pub struct Shared {
     is_settled: AtomicBool,
     is_retired: AtomicBool,
     ask: Notify,
+    /// Whether WebSockets are taken: [`UNHEARD`] (nobody has asked),
+    /// [`AWAITED`], [`REFUSES`] or [`TAKES`].
+    sockets: AtomicU8,
+    heard: Notify,
     idle_since: Mutex<Instant>,
 }
+
+const UNHEARD: u8 = 0;
+const AWAITED: u8 = 1;
+const REFUSES: u8 = 2;
+const TAKES: u8 = 3;
 
 impl Default for Shared {
     fn default() -> Self {
@@ -38,6 +48,8 @@ impl Default for Shared {
             is_settled: AtomicBool::new(false),
             is_retired: AtomicBool::new(false),
             ask: Notify::new(),
+            sockets: AtomicU8::new(UNHEARD),
+            heard: Notify::new(),
             idle_since: Mutex::new(Instant::now()),
         }
     }
@@ -54,6 +66,49 @@ impl Shared {
     pub fn learn(&self, most: usize) {
         if most != UNKNOWN || self.is_settled.load(Ordering::Relaxed) {
             self.most.store(most.min(STREAMS), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether somebody waits to know if WebSockets are taken.
+    pub fn is_awaited(&self) -> bool {
+        self.sockets.load(Ordering::Relaxed) == AWAITED
+    }
+
+    /// Takes in whether the upstream allows extended CONNECT (RFC 8441 section
+    /// 3), and how many streams. That it does not is known once its settings
+    /// have come: when it has said how many, or answered.
+    pub fn hear(&self, takes: bool, most: usize) {
+        let is_settled = most != UNKNOWN || self.is_settled.load(Ordering::Relaxed);
+        if takes || is_settled {
+            self.tell(if takes { TAKES } else { REFUSES });
+        }
+    }
+
+    /// The connection has ended. Whoever waits finds out by using it.
+    pub fn end(&self) {
+        self.tell(TAKES);
+    }
+
+    fn tell(&self, sockets: u8) {
+        self.sockets.store(sockets, Ordering::Relaxed);
+        self.heard.notify_waiters();
+    }
+
+    /// Waits until it is known. Asks again after a no: settings can change.
+    async fn takes_sockets(&self) -> bool {
+        if self.sockets.load(Ordering::Relaxed) != TAKES {
+            self.sockets.store(AWAITED, Ordering::Relaxed);
+        }
+        loop {
+            let mut heard = pin!(self.heard.notified());
+            // From here on nothing is missed.
+            heard.as_mut().enable();
+            match self.sockets.load(Ordering::Relaxed) {
+                TAKES => return true,
+                REFUSES => return false,
+                _ => self.ask.notify_one(),
+            }
+            heard.await;
         }
     }
 
@@ -155,6 +210,12 @@ impl Stream {
         if !self.shared.is_settled.swap(true, Ordering::Relaxed) {
             self.shared.ask.notify_one();
         }
+    }
+
+    /// Whether the upstream takes WebSockets on it. Waits until it has said so,
+    /// which it does first of all: the caller bounds the time.
+    pub async fn takes_sockets(&self) -> bool {
+        self.shared.takes_sockets().await
     }
 
     /// No new streams on its connection.

@@ -11,7 +11,7 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
 use tokio::sync::watch;
 
-use super::connect::{Connection, connect};
+use super::connect::{Connection, Offer, connect};
 use super::head::Dress;
 use super::meter::Meter;
 use super::multiplex::{Connections, Stream};
@@ -136,6 +136,29 @@ impl Address {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// A connection for a WebSocket: HTTP/1.1 where the upstream speaks it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`connect`].
+    pub async fn lease_for_socket(self: &Arc<Self>, want: Want) -> Result<Lease, Failure> {
+        if self.address.scheme != Scheme::Https {
+            return self.lease(want).await;
+        }
+        if want == Want::Any
+            && let Some(lease) = self.take_http1()
+        {
+            return Ok(lease);
+        }
+        match self.open(want, Offer::Http1).await {
+            // It speaks HTTP/2 alone, and may take WebSockets over that.
+            Err(failure) if failure.refusal == Refusal::UpstreamProtocolError => {
+                self.lease(want).await
+            }
+            opened => opened,
+        }
+    }
+
     /// A connection for one request: one that is there, or a new one.
     ///
     /// # Errors
@@ -149,7 +172,7 @@ impl Address {
         }
         match want == Want::Any && self.is_http2.load(Ordering::Relaxed) {
             true => self.share().await,
-            false => self.open(want).await,
+            false => self.open(want, Offer::Both).await,
         }
     }
 
@@ -161,6 +184,11 @@ impl Address {
         {
             return Some(self.lend(Carrier::Http2(stream), Some(Instant::now())));
         }
+        self.take_http1()
+    }
+
+    /// The same, of HTTP/1.1 alone.
+    fn take_http1(self: &Arc<Self>) -> Option<Lease> {
         let longest = self.settings.pool_idle_timeout;
         let mut idle = self.lock();
         let now = Instant::now();
@@ -195,7 +223,7 @@ impl Address {
                 // However this ends, by being dropped too, the next one is not
                 // to wait for it.
                 let finished = Finished(self);
-                let lease = self.open(Want::Any).await;
+                let lease = self.open(Want::Any, Offer::Both).await;
                 drop(finished);
                 let told = match &lease {
                     Ok(_) => Ok(()),
@@ -218,7 +246,7 @@ impl Address {
                     Some(lease) => return Ok(lease),
                     // It is HTTP/1.1, or full already.
                     None if !self.is_http2.load(Ordering::Relaxed) => {
-                        return self.open(Want::Any).await;
+                        return self.open(Want::Any, Offer::Both).await;
                     }
                     None => {}
                 },
@@ -227,13 +255,16 @@ impl Address {
         }
     }
 
-    async fn open(self: &Arc<Self>, want: Want) -> Result<Lease, Failure> {
+    async fn open(self: &Arc<Self>, want: Want, offer: Offer) -> Result<Lease, Failure> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let open = &self.group.metrics.connections;
-        let connection = connect(&self.settings, &self.address, turn, open).await?;
+        let connection = connect(&self.settings, &self.address, offer, turn, open).await?;
         Ok(match connection {
             Connection::Http1 { sender, meter } => {
-                self.is_http2.store(false, Ordering::Relaxed);
+                // Where nothing else was offered, it tells nothing.
+                if offer == Offer::Both {
+                    self.is_http2.store(false, Ordering::Relaxed);
+                }
                 self.lend(Carrier::Http1 { sender, meter }, None)
             }
             Connection::Http2 { sender, shared } => {
@@ -306,7 +337,24 @@ impl Lease {
 
     /// Whether it is a place on an HTTP/2 connection.
     pub fn is_http2(&self) -> bool {
-        matches!(self.carrier, Carrier::Http2(_))
+        self.stream().is_some()
+    }
+
+    /// The place on an HTTP/2 connection that it is, if it is one.
+    pub fn stream(&self) -> Option<&Stream> {
+        match &self.carrier {
+            Carrier::Http1 { .. } => None,
+            Carrier::Http2(stream) => Some(stream),
+        }
+    }
+
+    /// Leaves the connection to a tunnel. What that has to keep is its place
+    /// on one of HTTP/2; an HTTP/1.1 connection is the tunnel's own.
+    pub fn give_away(self) -> Option<Stream> {
+        match self.carrier {
+            Carrier::Http1 { .. } => None,
+            Carrier::Http2(stream) => Some(stream),
+        }
     }
 
     /// Whether the other side may have closed it without our knowing yet. On

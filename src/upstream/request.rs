@@ -19,7 +19,7 @@ use crate::wire::hop::max_forwards;
 use crate::wire::hop::write_length_anew;
 use crate::wire::reserved::{IdentityHeaders, header_value, list_value, strip_request};
 use crate::wire::target::Target;
-use crate::wire::upgrade::write_websocket;
+use crate::wire::upgrade::Handshake;
 
 /// The name that Cloakroom uses in `Via` (RFC 9110 section 7.6.3).
 pub const VIA_PSEUDONYM: &str = "cloakroom";
@@ -45,13 +45,14 @@ pub struct Outbound<'a> {
     pub identity: &'a IdentityHeaders,
     /// The request's id.
     pub request_id: &'a HeaderValue,
-    /// Whether it asks for a WebSocket.
-    pub websocket: bool,
+    /// What it says of a WebSocket, if it asks for one.
+    pub handshake: Option<&'a Handshake>,
 }
 
 impl Outbound<'_> {
     /// Rewrites the head, for HTTP/1.1. `Host` is left out where it depends on
-    /// the address. The body stays as it is.
+    /// the address, and so is what asks for a WebSocket. The body stays as it
+    /// is.
     ///
     /// # Errors
     ///
@@ -84,9 +85,6 @@ impl Outbound<'_> {
         if trailers {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
             headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
-        }
-        if self.websocket {
-            write_websocket(headers);
         }
         self.write_identity(headers)?;
         frame(headers, &body);

@@ -11,13 +11,17 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::base::crypto;
 
 /// What is offered by ALPN, the best first (RFC 7301, RFC 9113 section 3.2).
-const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+const PROTOCOLS: [&[u8]; 2] = [b"h2", HTTP1];
+
+const HTTP1: &[u8] = b"http/1.1";
 
 /// How connections to `https` addresses of one upstream are secured.
 #[derive(Clone)]
 pub struct TlsClient {
     /// Shared by all workers, and with it the sessions that can be resumed.
     pub config: Arc<ClientConfig>,
+    /// The same, with HTTP/1.1 as the only choice.
+    pub http1: Arc<ClientConfig>,
     /// The name that the certificate must hold; `None`: the host of the URL.
     pub server_name: Option<ServerName<'static>>,
 }
@@ -54,8 +58,11 @@ impl TlsClient {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+        let mut http1 = config.clone();
+        http1.alpn_protocols.retain(|name| name == HTTP1);
         Ok(Self {
             config: Arc::new(config),
+            http1: Arc::new(http1),
             server_name,
         })
     }

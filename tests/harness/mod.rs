@@ -19,6 +19,7 @@ pub mod process;
 pub mod proxy;
 pub mod redis;
 pub mod session;
+pub mod streams;
 pub mod tls;
 pub mod users;
 

@@ -47,3 +47,4 @@ mod upstream_pool;
 mod upstream_tls;
 mod users;
 mod websocket;
+mod websocket_http2;

@@ -51,7 +51,7 @@ impl Endpoint {
     }
 }
 
-/// Answers a request to one of our own endpoints.
+/// Answers a request to one of our own endpoints; `form` is that of refusals.
 ///
 /// # Errors
 ///
@@ -60,9 +60,11 @@ pub async fn serve(
     endpoint: Endpoint,
     exchange: &mut Exchange<'_>,
     body: Incoming,
+    form: Form,
 ) -> Result<Response<Body>, Failure> {
     let method = exchange.head.method.clone();
-    let reads = matches!(method, Method::GET | Method::HEAD);
+    // None of them opens a socket.
+    let reads = matches!(method, Method::GET | Method::HEAD) && !exchange.is_connect();
     let posts = method == Method::POST;
     if posts {
         let headers = &exchange.head.headers;
@@ -78,7 +80,6 @@ pub async fn serve(
         Endpoint::LogoutAll if posts => logout::all(exchange).await,
         Endpoint::Session if reads => session::show(exchange).await,
         _ => {
-            let form = Form::of(&exchange.head.headers);
             let id = exchange.record.request_id.clone();
             exchange.record.reason = Some(crate::base::refusal::Refusal::MethodNotAllowed);
             Ok(respond::method_not_allowed(
