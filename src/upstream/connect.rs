@@ -2,7 +2,6 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use super::meter::{Meter, Metered};
 use super::multiplex::{STREAMS, Shared, UNKNOWN};
+use super::opening::Opening;
 use super::settings::{Place, Scheme, TlsClient, UpstreamAddress, UpstreamSettings};
 use super::tls;
 use crate::base::metrics::Gauge;
@@ -314,6 +314,8 @@ where
 {
     let connection_window = STREAM_WINDOW.saturating_mul(u32::try_from(STREAMS).unwrap_or(1));
     let head = u32::try_from(RESPONSE_HEAD_BYTES).unwrap_or(u32::MAX);
+    let shared = Arc::new(Shared::default());
+    let stream = Opening::new(stream, shared.clone());
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
@@ -322,23 +324,16 @@ where
         .max_header_list_size(head)
         .handshake(TokioIo::new(stream))
         .await?;
-    let shared = Arc::new(Shared::default());
     let (open, known) = (Open::new(open), shared.clone());
     tokio::spawn(async move {
         let mut connection = std::pin::pin!(connection);
         loop {
-            let driven = poll_fn(|context| {
-                let driven = connection.as_mut().poll(context);
-                if known.is_awaited() {
-                    // Settings that have come count from here on.
-                    let takes = connection.is_extended_connect_protocol_enabled();
-                    known.hear(takes, connection.current_max_send_streams());
-                }
-                driven
-            });
             tokio::select! {
-                _ = driven => break,
-                () = known.asked() => known.learn(connection.current_max_send_streams()),
+                _ = connection.as_mut() => break,
+                () = known.asked() => {
+                    known.learn(connection.current_max_send_streams());
+                    known.hear(connection.is_extended_connect_protocol_enabled());
+                }
             }
         }
         known.end();

@@ -13,6 +13,7 @@ pub mod head;
 pub mod health;
 pub mod meter;
 pub mod multiplex;
+pub mod opening;
 pub mod pool;
 pub mod request;
 pub mod settings;

@@ -28,6 +28,7 @@ pub struct Shared {
     is_settled: AtomicBool,
     is_retired: AtomicBool,
     ask: Notify,
+    is_open: AtomicBool,
     /// Whether WebSockets are taken: [`UNHEARD`] (nobody has asked),
     /// [`AWAITED`], [`REFUSES`] or [`TAKES`].
     sockets: AtomicU8,
@@ -48,6 +49,7 @@ impl Default for Shared {
             is_settled: AtomicBool::new(false),
             is_retired: AtomicBool::new(false),
             ask: Notify::new(),
+            is_open: AtomicBool::new(false),
             sockets: AtomicU8::new(UNHEARD),
             heard: Notify::new(),
             idle_since: Mutex::new(Instant::now()),
@@ -69,17 +71,18 @@ impl Shared {
         }
     }
 
-    /// Whether somebody waits to know if WebSockets are taken.
-    pub fn is_awaited(&self) -> bool {
-        self.sockets.load(Ordering::Relaxed) == AWAITED
+    /// The upstream's settings have come and count.
+    pub fn opened(&self) {
+        self.is_open.store(true, Ordering::Relaxed);
+        self.ask.notify_one();
     }
 
     /// Takes in whether the upstream allows extended CONNECT (RFC 8441 section
-    /// 3), and how many streams. That it does not is known once its settings
-    /// have come: when it has said how many, or answered.
-    pub fn hear(&self, takes: bool, most: usize) {
-        let is_settled = most != UNKNOWN || self.is_settled.load(Ordering::Relaxed);
-        if takes || is_settled {
+    /// 3), for those who wait to know it. Before its settings have come a no
+    /// says nothing.
+    pub fn hear(&self, takes: bool) {
+        let is_awaited = self.sockets.load(Ordering::Relaxed) == AWAITED;
+        if is_awaited && (takes || self.is_open.load(Ordering::Relaxed)) {
             self.tell(if takes { TAKES } else { REFUSES });
         }
     }

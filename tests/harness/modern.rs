@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Version};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -19,7 +22,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, oneshot};
 
 use super::pki::Certified;
@@ -56,6 +59,8 @@ pub struct Manner {
     pub streams: Option<u32>,
     /// Each HTTP/2 connection says that it closes when it gets a request.
     pub goodbye: bool,
+    /// It takes WebSockets over HTTP/2 (RFC 8441).
+    pub sockets: bool,
 }
 
 impl Manner {
@@ -207,6 +212,44 @@ pub fn answer(status: u16, text: &'static str) -> Response<Body> {
     Response::builder().status(status).body(body).unwrap()
 }
 
+/// Agrees to a WebSocket, and says everything back in capitals.
+pub fn echo(request: Request<Incoming>) -> Response<Body> {
+    let mut response = answer(200, "");
+    if request.version() == Version::HTTP_11 {
+        *response.status_mut() = http::StatusCode::SWITCHING_PROTOCOLS;
+        let key = request.headers()["sec-websocket-key"].as_bytes();
+        let fields = response.headers_mut();
+        fields.insert("upgrade", "websocket".parse().unwrap());
+        fields.insert("connection", "upgrade".parse().unwrap());
+        fields.insert("sec-websocket-accept", accept(key).parse().unwrap());
+    }
+    let protocol = "sec-websocket-protocol";
+    if let Some(asked) = request.headers().get(protocol) {
+        response.headers_mut().insert(protocol, asked.clone());
+    }
+    tokio::spawn(async move {
+        let upgraded = hyper::upgrade::on(request).await.unwrap();
+        let (mut reading, mut writing) = tokio::io::split(TokioIo::new(upgraded));
+        let mut piece = [0; 4096];
+        while let Ok(count @ 1..) = reading.read(&mut piece).await {
+            let said = piece[..count].to_ascii_uppercase();
+            if writing.write_all(&said).await.is_err() {
+                return;
+            }
+        }
+        let _ = writing.shutdown().await;
+    });
+    response
+}
+
+/// `Sec-WebSocket-Accept` for a key (RFC 6455 section 4.2.2).
+pub fn accept(key: &[u8]) -> String {
+    let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+    context.update(key);
+    context.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    STANDARD.encode(context.finish())
+}
+
 async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>) {
     let listener = tokio::net::TcpListener::from_std(listener).unwrap();
     let tls = shared.manner.config();
@@ -247,6 +290,7 @@ async fn speak<S>(
 {
     let streams = shared.manner.streams;
     let goodbye = shared.manner.goodbye;
+    let sockets = shared.manner.sockets;
     let requested = Arc::new(Notify::new());
     let request_came = requested.clone();
     let service = service_fn(move |request: Request<Incoming>| {
@@ -271,6 +315,9 @@ async fn speak<S>(
         if let Some(streams) = streams {
             builder.max_concurrent_streams(streams);
         }
+        if sockets {
+            builder.enable_connect_protocol();
+        }
         let mut serving = std::pin::pin!(builder.serve_connection(io, service));
         tokio::select! {
             _ = serving.as_mut() => return,
@@ -280,6 +327,6 @@ async fn speak<S>(
     } else {
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder.timer(TokioTimer::new());
-        let _ = builder.serve_connection(io, service).await;
+        let _ = builder.serve_connection(io, service).with_upgrades().await;
     }
 }

@@ -48,3 +48,4 @@ mod upstream_tls;
 mod users;
 mod websocket;
 mod websocket_http2;
+mod websocket_upstream;

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::harness::backend::{Answer, Backend, Recorded, Reply};
 use crate::harness::config::Config;
+use crate::harness::modern;
 use crate::harness::proxy::Proxy;
 use crate::harness::streams::{Asked, Stream, Streams};
 use crate::harness::tls::Authority;
@@ -17,10 +18,7 @@ use crate::harness::users::ALICE;
 fn accepting(request: &Recorded, more: &str) -> String {
     let key = request.header("sec-websocket-key").unwrap();
     assert_eq!(STANDARD.decode(&key).unwrap().len(), 16);
-    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY);
-    context.update(key.as_bytes());
-    context.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-    let accept = STANDARD.encode(context.finish());
+    let accept = modern::accept(key.as_bytes());
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\n{more}\r\n"
