@@ -70,6 +70,10 @@ have nginx || missing+=(nginx-light)
 have haproxy || missing+=(haproxy)
 have h2load || missing+=(nghttp2-client)
 have python3 || missing+=(python3)
+# Packages of Debian's own Python, whatever python3 is on the path.
+for module in requests httpx h2; do
+    /usr/bin/python3 -c "import $module" 2>/dev/null || missing+=("python3-$module")
+done
 have node || missing+=(nodejs)
 have npm || missing+=(npm)
 [ -x "${CHROMIUM:-/usr/bin/chromium}" ] || missing+=(chromium fonts-liberation)
@@ -82,7 +86,8 @@ node_major=$(node -p 'process.versions.node.split(".")[0]')
 
 # npm leaves a copy of the lockfile in node_modules. The own stamp says that an
 # installation from just this lockfile came to its end.
-for app in tests/apps/express tests/apps/browser tests/apps/grpc tests/apps/clients; do
+for app in tests/apps/express tests/apps/browser tests/apps/grpc tests/apps/clients \
+    tests/apps/sockets; do
     stamp="$app/node_modules/.installed-lock.json"
     if ! cmp -s "$app/package-lock.json" "$stamp"; then
         say "installing the packages of $app"

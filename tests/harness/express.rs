@@ -1,4 +1,4 @@
-//! The Express application and the browser in `tests/apps`.
+//! Applications for Node.js in `tests/apps`, and the browser there.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,25 +11,31 @@ use super::process::{Process, Signal};
 /// The longest that the browser may take for its whole tour.
 const BROWSER_PATIENCE: Duration = Duration::from_secs(180);
 
-/// The application, running.
+/// An application, running.
 pub struct Express {
     addr: SocketAddr,
     _process: Process,
 }
 
 impl Express {
+    /// The Express application.
+    ///
     /// # Panics
     /// If it does not start.
     pub fn start() -> Self {
-        let process = Process::start(
-            Command::new("node")
-                .arg("app.mjs")
-                .current_dir(app("express")),
-        );
+        Self::run("express", "app.mjs")
+    }
+
+    /// A script that prints `listening PORT`.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn run(name: &str, script: &str) -> Self {
+        let process = Process::start(Command::new("node").arg(script).current_dir(app(name)));
         let port = |line: &str| line.strip_prefix("listening ")?.parse::<u16>().ok();
         let Some(port) = process.output().find(PATIENCE, port) else {
             panic!(
-                "the Express application does not start:\n{}",
+                "the application {name} does not start:\n{}",
                 process.output().text()
             );
         };
@@ -49,14 +55,30 @@ impl Express {
 /// # Panics
 /// If it finds anything wrong.
 pub fn browse(base: &str, name: &str, password: &str, id: &str, pictures: &Path) {
-    let mut process = Process::start(
+    run_browser(
         Command::new("node")
             .arg("sign-in.mjs")
             .args([base, name, password])
             .arg(pictures)
-            .env("USER_ID", id)
-            .current_dir(app("browser")),
+            .env("USER_ID", id),
     );
+}
+
+/// Lets a browser use the sockets of the application behind `base`.
+///
+/// # Panics
+/// If it finds anything wrong.
+pub fn browse_sockets(base: &str, name: &str, password: &str, id: &str, pictures: &Path) {
+    run_browser(
+        Command::new("node")
+            .arg("sockets.mjs")
+            .args([base, name, password, id])
+            .arg(pictures),
+    );
+}
+
+fn run_browser(command: &mut Command) {
+    let mut process = Process::start(command.current_dir(app("browser")));
     let status = process.wait(BROWSER_PATIENCE).unwrap_or_else(|| {
         // Lets it close the browser.
         process.signal(Signal::Term);

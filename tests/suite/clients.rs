@@ -1,5 +1,5 @@
 //! Clients that people use: curl, axios, undici, the `fetch` of Node.js,
-//! Python's own, h2load.
+//! Python's own, requests, httpx, h2load.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -28,7 +28,7 @@ fn echo() -> Backend {
     })
 }
 
-fn with_tls(config: Config, authority: &Authority) -> Config {
+pub fn with_tls(config: Config, authority: &Authority) -> Config {
     let issued = authority.issue(&["localhost"], 2090);
     config
         .file("ca.pem", authority.pem())
@@ -38,11 +38,11 @@ fn with_tls(config: Config, authority: &Authority) -> Config {
 }
 
 /// By a name, for the sake of the certificate.
-fn url(scheme: &str, addr: SocketAddr) -> String {
+pub fn url(scheme: &str, addr: SocketAddr) -> String {
     format!("{scheme}://localhost:{}", addr.port())
 }
 
-fn succeeds(command: &mut Command) -> String {
+pub fn succeeds(command: &mut Command) -> String {
     let mut process = Process::start(command);
     let status = process.wait(CLIENT_PATIENCE);
     let text = process.output().text();
@@ -231,6 +231,27 @@ fn python() {
             command.arg("ca.pem");
         }
         succeeds(&mut command);
+    });
+}
+
+#[test]
+fn requests_and_httpx() {
+    over_both(|proxy, base| {
+        let secure = base.starts_with("https");
+        // httpx speaks HTTP/2 where TLS has chosen it.
+        let libraries = ["requests", "httpx", "httpx-h2"];
+        for library in &libraries[..if secure { 3 } else { 2 }] {
+            // Debian's, whose packages these are.
+            let mut command = Command::new("/usr/bin/python3");
+            command
+                .current_dir(proxy.folder())
+                .arg(app("clients").join("libraries.py"))
+                .args([library, base, ALICE.name, ALICE.password, ALICE.id]);
+            if secure {
+                command.arg("ca.pem");
+            }
+            succeeds(&mut command);
+        }
     });
 }
 

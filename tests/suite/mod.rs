@@ -35,6 +35,7 @@ mod raw;
 mod refusals;
 mod rotation;
 mod secrecy;
+mod sockets;
 mod tamper;
 mod targets;
 mod timeouts;
