@@ -96,14 +96,16 @@ impl Handshake {
     /// Makes the application's agreement (a 101, or a 200 over HTTP/2) the one
     /// that the client waits for.
     pub fn agree<B>(&self, response: &mut Response<B>) {
+        let is_connected = response.status() == StatusCode::OK;
         let headers = response.headers_mut();
         // Nothing but the socket follows.
         headers.remove(CONTENT_LENGTH);
         match self.over {
             Over::Upgrade => {
-                headers
-                    .entry(SEC_WEBSOCKET_ACCEPT)
-                    .or_insert_with(|| self.accept());
+                // Over HTTP/2 the application has not seen the key.
+                if is_connected {
+                    headers.insert(SEC_WEBSOCKET_ACCEPT, self.accept());
+                }
                 write_upgrade(headers);
                 *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             }
@@ -324,6 +326,8 @@ mod tests {
             let mut response = Response::new(());
             let length = HeaderValue::from_static("5");
             response.headers_mut().insert(CONTENT_LENGTH, length);
+            let other = HeaderValue::from_static("of another key");
+            response.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, other);
             handshake.agree(&mut response);
             assert_eq!(response.status(), status);
             let headers = response.headers();

@@ -157,6 +157,16 @@ fn what_is_no_websocket_is_no_upgrade() {
         assert!(!arrived.fields().has("upgrade") && !arrived.fields().has("http2-settings"));
         backend.clear();
     }
+    // No key, or two of them: not a handshake either.
+    let keyless = Request::get("/public")
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket");
+    let twice = handshake("/public").header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
+    for request in [keyless, twice] {
+        assert_eq!(proxy.send(&request).status, 200);
+        assert!(!backend.only_request().fields().has("upgrade"));
+        backend.clear();
+    }
     expect::refused(&proxy.get("/public/sneaky"), 502, "upstream_protocol_error");
     let other = proxy.send(&handshake("/public/other"));
     expect::refused(&other, 502, "upstream_protocol_error");

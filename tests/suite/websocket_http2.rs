@@ -429,6 +429,25 @@ fn an_open_socket_is_waited_for() {
     assert_eq!(proxy.wait().code(), Some(0));
 }
 
+/// The listener that only sends people to https opens nothing.
+#[test]
+fn there_is_none_beside_tls() {
+    let backend = echo();
+    let issued = Authority::new().issue(&["localhost"], 2090);
+    let proxy = Config::to(backend.addr())
+        .file("tls.pem", issued.cert.as_str())
+        .file("tls.key", issued.key.as_str())
+        .with("server.tls.certificates = [{ cert = \"tls.pem\", key = \"tls.key\" }]")
+        .set("server.tls.redirect_http", "127.0.0.1:0")
+        .start();
+    let streams = Streams::connect(proxy.redirect());
+    for protocol in [Some("websocket"), None] {
+        let answer = streams.send(Asked::connect(&streams, "/public", protocol));
+        assert!((400..500).contains(&answer.status), "{}", answer.status);
+    }
+    assert!(backend.requests().is_empty());
+}
+
 #[test]
 fn sockets_count_as_requests() {
     let backend = echo();
