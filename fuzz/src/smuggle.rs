@@ -24,7 +24,7 @@ use cloakroom::proxy::access_log::AccessLog;
 use cloakroom::server::ServerSettings;
 use cloakroom::server::connection::{Purpose, Shared, Socket, serve};
 use cloakroom::session::sessions::Origin;
-use cloakroom::session::{Sessions, Shared, store};
+use cloakroom::session::{Sessions, store};
 use cloakroom::upstream::Fleet;
 use cloakroom::wire::cookie;
 use http::HeaderMap;
@@ -154,7 +154,7 @@ impl Proxy {
         // A store and a pool of its own: an input leaves nothing to the next.
         let clock = Clock::system();
         let opened = store::open(&self.compiled.store, clock.clone()).expect("a store");
-        let shared = Shared::follow(&opened, &self.compiled.store.cache);
+        let shared = cloakroom::session::Shared::follow(&opened, &self.compiled.store.cache);
         let sessions = Sessions::new(
             opened.handle(),
             clock.clone(),
