@@ -115,16 +115,27 @@ impl Scanner {
         self.broken
     }
 
-    /// Takes in what was read.
-    pub fn feed(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            bytes = match self.state {
-                State::Blind => return,
-                State::Body(left) => self.pass(bytes, left, State::Body, State::RequestLine),
-                State::Chunk(left) => self.pass(bytes, left, State::Chunk, State::ChunkSize),
-                _ => self.line(bytes),
-            };
+    /// Takes in what was read. Gives how many of these bytes the parser may
+    /// have: all, or those before the line that breaks a message. Requests that
+    /// are whole before it are served.
+    pub fn feed(&mut self, bytes: &[u8]) -> usize {
+        if self.broken {
+            return 0;
         }
+        let mut left = bytes;
+        while !left.is_empty() {
+            let rest = match self.state {
+                State::Blind => return bytes.len(),
+                State::Body(more) => self.pass(left, more, State::Body, State::RequestLine),
+                State::Chunk(more) => self.pass(left, more, State::Chunk, State::ChunkSize),
+                _ => self.line(left),
+            };
+            if self.broken {
+                return bytes.len() - left.len();
+            }
+            left = rest;
+        }
+        bytes.len()
     }
 
     /// Passes over content.
@@ -308,15 +319,20 @@ impl Framing {
     }
 }
 
-/// Reads `chunk-size [ chunk-ext ]` (RFC 9112 section 7.1).
+/// Reads `chunk-size [ chunk-ext ]` (RFC 9112 section 7.1). Where the parser
+/// refuses the line there is nothing to follow.
 fn chunk(line: &[u8]) -> State {
-    let digits = line
+    let end = line
         .iter()
         .position(|byte| !byte.is_ascii_hexdigit())
         .unwrap_or(line.len());
-    let size = line
-        .get(..digits)
-        .and_then(|digits| std::str::from_utf8(digits).ok())
+    let (digits, rest) = line.split_at_checked(end).unwrap_or((line, &[]));
+    if memchr::memchr(b'\r', rest).is_some() || !matches!(rest.trim_ascii_start(), [] | [b';', ..])
+    {
+        return State::Blind;
+    }
+    let size = std::str::from_utf8(digits)
+        .ok()
         .and_then(|digits| u64::from_str_radix(digits, 16).ok());
     match size {
         None => State::Blind,

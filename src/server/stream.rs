@@ -183,6 +183,9 @@ impl<T: Io> AsyncRead for Stream<T> {
             // taken for a client that has gone.
             return this.deadlines.wait_for_answer(context);
         }
+        if this.scanner.as_ref().is_some_and(Scanner::is_broken) {
+            return Poll::Ready(Err(broken()));
+        }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.inner).poll_read(context, buffer))?;
         let Some(scanner) = &mut this.scanner else {
@@ -191,10 +194,13 @@ impl<T: Io> AsyncRead for Stream<T> {
         let read = buffer.filled().get(before..).unwrap_or_default();
         if !read.is_empty() {
             this.deadlines.received();
-            scanner.feed(read);
+            let good = scanner.feed(read);
             if scanner.is_broken() {
-                let why = "bare LF in the trailers of a request";
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)));
+                // An empty read would be the end.
+                if good == 0 {
+                    return Poll::Ready(Err(broken()));
+                }
+                buffer.set_filled(before + good);
             }
         } else if scanner.between_messages() && this.deadlines.is_busy() {
             this.half_closed = true;
@@ -235,4 +241,10 @@ impl<T: Io> AsyncWrite for Stream<T> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(context)
     }
+}
+
+/// What reading a message gives that can not become whole.
+fn broken() -> io::Error {
+    let why = "bare LF in the trailers of a request";
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }

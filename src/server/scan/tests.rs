@@ -120,6 +120,40 @@ fn a_bare_lf_in_trailers_breaks_the_message() {
 }
 
 #[test]
+fn what_stands_before_a_broken_line_may_be_had() {
+    let good = "GET /a HTTP/1.1\r\n\r\n\
+        POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx: y\r\n";
+    let bytes = format!("{good}x: y\n\r\nGET /b HTTP/1.1\r\n\r\n");
+    for piece in 1..=bytes.len() {
+        let mut scanner = Scanner::new();
+        let had: usize = bytes
+            .as_bytes()
+            .chunks(piece)
+            .map(|piece| scanner.feed(piece))
+            .sum();
+        // The beginning of the line is had where it came by itself.
+        assert!(
+            (good.len()..good.len() + 5).contains(&had),
+            "{piece}: {had}"
+        );
+        assert!(scanner.is_broken());
+        assert_eq!(scanner.feed(b"GET /c HTTP/1.1\r\n\r\n"), 0);
+    }
+}
+
+/// The parser refuses such a line, so nothing behind it is looked at.
+#[test]
+fn a_size_that_is_none_is_not_followed() {
+    let head = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
+    for size in ["1\r9", "1;a\rb", "1 9", "1x", "\r", "1\r"] {
+        let mut scanner = Scanner::new();
+        let bytes = format!("{head}{size}\r\na\r\n0\r\nx: y\n\r\n");
+        assert_eq!(scanner.feed(bytes.as_bytes()), bytes.len(), "{size:?}");
+        assert!(!scanner.is_broken(), "{size:?}");
+    }
+}
+
+#[test]
 fn half_a_message_is_not_between_messages() {
     for bytes in [
         "GET",

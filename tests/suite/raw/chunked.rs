@@ -193,6 +193,17 @@ fn cases() -> Vec<Case> {
     for (name, body) in BODIES {
         cases.push(rejected(*name, format!("{HEAD}{body}")));
     }
+    // Whatever is wrong with a message, the one before it is none the worse.
+    let before = "GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
+    for (name, body) in BODIES {
+        cases.push(Case {
+            want: Want::ServedThenRefused(owned(&[("/a", "")])),
+            ..rejected(
+                format!("{name}, behind a request"),
+                format!("{before}{HEAD}{body}"),
+            )
+        });
+    }
     for (name, body) in CUT {
         cases.push(Case {
             bytes: format!("{HEAD}{body}").into_bytes(),
@@ -248,5 +259,5 @@ fn cases() -> Vec<Case> {
 
 #[test]
 fn chunked_bodies() {
-    run(&cases(), 110);
+    run(&cases(), 145);
 }
