@@ -9,6 +9,7 @@ pub mod config;
 pub mod cookie;
 pub mod forwarded;
 pub mod http1;
+pub mod proxy_header;
 pub mod readings;
 pub mod record;
 pub mod return_to;

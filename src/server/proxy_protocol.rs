@@ -21,6 +21,9 @@ const V1_LONGEST: usize = 107;
 /// Of version 2: signature, command, family, length.
 const V2_FIXED: usize = 16;
 
+/// Version 2, for a connection of the proxy's own.
+const V2_LOCAL: u8 = 0x20;
+
 /// The longest rest of version 2 that is taken: addresses and TLVs. HAProxy's
 /// own, with client certificates, are far below.
 const V2_LONGEST: usize = 4096;
@@ -98,6 +101,10 @@ fn parse(bytes: &[u8]) -> io::Result<Option<(Proxied, usize)>> {
     let Some(header) = header else {
         return Ok(None);
     };
+    // What comes with it is to be skipped, whatever it is.
+    if header.starts_with(V2) && header.get(V2.len()) == Some(&V2_LOCAL) {
+        return Ok(Some((Proxied::Own, header.len())));
+    }
     let (parsed, length) =
         ProxyHeader::parse(header, ParseConfig::default()).map_err(|_| malformed())?;
     // Nothing may be left over, and TLVs must end just where the header does.
@@ -106,12 +113,25 @@ fn parse(bytes: &[u8]) -> io::Result<Option<(Proxied, usize)>> {
     }
     let proxied = match parsed.proxied_address() {
         None => Proxied::Own,
+        Some(_) if header.starts_with(V1) && !has_plain_ports(header) => {
+            return Err(malformed());
+        }
         Some(address) if address.protocol == Protocol::Stream => {
             Proxied::Client(address.source, address.destination)
         }
         Some(_) => return Err(malformed()),
     };
     Ok(Some((proxied, length)))
+}
+
+/// Whether the ports of version 1 are what its text calls a port: digits, and no
+/// needless zero. (Parsing an integer takes a sign as well.)
+fn has_plain_ports(header: &[u8]) -> bool {
+    let line = header.strip_suffix(b"\r\n").unwrap_or(header);
+    line.rsplit(|byte| *byte == b' ').take(2).all(|port| {
+        let digits = port.iter().all(u8::is_ascii_digit);
+        digits && !matches!(port, [b'0', _, ..])
+    })
 }
 
 fn malformed() -> io::Error {
@@ -165,6 +185,7 @@ mod tests {
         good(&v2(0x21, 0x11, &ADDRESSES), client());
         good(&v2(0x20, 0x00, b""), Proxied::Own);
         good(&v2(0x20, 0x11, &ADDRESSES), Proxied::Own);
+        good(&v2(0x20, 0x7f, b"odd"), Proxied::Own);
         good(&v2(0x21, 0x00, b""), Proxied::Own);
         let tlv = [&ADDRESSES[..], &[0x04, 0, 2, 0, 0, 0xea, 0, 0]].concat();
         good(&v2(0x21, 0x11, &tlv), client());
@@ -195,6 +216,10 @@ mod tests {
             b"PROXY TCP4 2001:db8::1 2001:db8::2 1 2\r\n",
             b"PROXY TCP5 192.0.2.1 198.51.100.2 1 2\r\n",
             b"PROXY TCP4 192.0.2.1 198.51.100.2 99999 2\r\n",
+            b"PROXY TCP4 192.0.2.1 198.51.100.2 +1 2\r\n",
+            b"PROXY TCP4 192.0.2.1 198.51.100.2 1 +2\r\n",
+            b"PROXY TCP4 192.0.2.1 198.51.100.2 01 2\r\n",
+            b"PROXY TCP4 192.0.2.1 198.51.100.2 1 00\r\n",
             b"PROXY \r\n",
             &[b"PROXY UNKNOWN", &[b' '; 200][..]].concat(),
             &v2(0x31, 0x11, &ADDRESSES),
