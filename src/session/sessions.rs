@@ -197,6 +197,7 @@ impl Sessions {
             .map_err(|e| Failure::new(Refusal::InternalError, e))?;
         let record = NewRecord {
             key: key.clone(),
+            user: head.user.clone(),
             value,
             seen: now,
             ttl,

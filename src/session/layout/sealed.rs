@@ -151,6 +151,15 @@ impl Sealer {
     }
 }
 
+/// What the clear head of a stored value says. Nothing has vouched for it: only
+/// [`Sealer::open`], with the token, tells whether it was changed. `None` where
+/// there is no such head.
+pub fn head_of(stored: &[u8]) -> Option<Head> {
+    let (_, head, _) = parts(stored)?;
+    let stored: StoredHead = serde_json::from_slice(head).ok()?;
+    Some(stored.head)
+}
+
 impl SealingSecret {
     fn key(&self, token: &Token) -> Result<RandomizedNonceKey, SealError> {
         let mut key = [0; 32];
@@ -188,7 +197,7 @@ fn secret_id(secret: &Secret) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::base::clock::Timestamp;
     use crate::session::settings::SessionSettings;
@@ -222,6 +231,13 @@ mod tests {
         Data::parse(r#"{"userId":"u1","email":"secret@example.com"}"#.into()).unwrap()
     }
 
+    /// A value of the user `u1` under this key.
+    pub(crate) fn sample(key: &str) -> Bytes {
+        let sealer = Sealer::new(&secrets(&["a"]));
+        let token = Token::random().unwrap();
+        sealer.seal(key, &token, &head(), &data()).unwrap()
+    }
+
     #[test]
     fn what_was_sealed_opens() {
         let sealer = Sealer::new(&secrets(&["a", "b"]));
@@ -232,6 +248,8 @@ mod tests {
             (opened.head, opened.data, opened.sealed_with),
             (head(), data(), 0)
         );
+        assert_eq!(head_of(&value), Some(head()));
+        assert_eq!(head_of(b"one"), None);
         let rotated = Sealer::new(&secrets(&["n", "a"]));
         assert_eq!(
             rotated

@@ -2,8 +2,8 @@ use super::*;
 use crate::base::BoxFuture;
 use crate::base::secret::Secret;
 use crate::session::settings::{CacheSettings, SessionSettings};
-use crate::session::store::StoredRecord;
 use crate::session::store::memory::MemoryStore;
+use crate::session::store::{Found, Page, StoredRecord};
 use crate::wire::cookie::{self, CookieSpec, SameSite, Secure};
 use bytes::Bytes;
 use http::{HeaderValue, header};
@@ -79,6 +79,12 @@ impl SessionStore for Probe {
         ttl: Duration,
     ) -> BoxFuture<'a, Result<Epoch, StoreError>> {
         pass!(self, self.inner.raise_epoch(user, ttl))
+    }
+    fn of_user<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<Vec<Found>, StoreError>> {
+        pass!(self, self.inner.of_user(user))
+    }
+    fn scan(&self, cursor: Option<String>, most: usize) -> BoxFuture<'_, Result<Page, StoreError>> {
+        pass!(self, self.inner.scan(cursor, most))
     }
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         pass!(self, self.inner.ping())

@@ -3,6 +3,7 @@
 //! Checks that race use threads with a runtime each, as the workers do, and
 //! ask `open` for a handle inside each of them.
 
+mod lists;
 mod races;
 
 use std::sync::Arc;
@@ -48,16 +49,21 @@ where
     compare_and_swap(store).await;
     deletion(store).await;
     epochs(store).await;
+    lists::of_user(store).await;
+    lists::scan(store).await;
     expiry(store, &time).await;
+    lists::expiry(store, &time).await;
     races::one_creator_wins(&open);
     races::one_updater_wins(&open);
     races::nothing_comes_back(&open);
     races::epochs_never_repeat(&open);
+    races::no_record_is_missed(&open);
 }
 
 fn record(key: &str, value: &[u8], ttl: Duration) -> NewRecord {
     NewRecord {
         key: key.into(),
+        user: "ann".into(),
         value: Bytes::copy_from_slice(value),
         seen: Timestamp(1_700_000_000_123),
         ttl,

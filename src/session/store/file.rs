@@ -7,6 +7,7 @@
 //! session's idle time.
 
 mod disk;
+mod lists;
 mod tables;
 mod writer;
 
@@ -25,7 +26,7 @@ use tokio::sync::{Semaphore, oneshot};
 use self::disk::Disk;
 use self::writer::{Change, Job, Message, Writer};
 use super::memory::Ticks;
-use super::{Announcer, Epoch, NewRecord, SessionStore, StoreError, StoredRecord};
+use super::{Announcer, Epoch, Found, NewRecord, Page, SessionStore, StoreError, StoredRecord};
 use crate::base::BoxFuture;
 use crate::base::clock::{Clock, Timestamp};
 
@@ -212,6 +213,20 @@ impl SessionStore for FileStore {
     ) -> BoxFuture<'a, Result<Epoch, StoreError>> {
         let user = user.to_owned();
         Box::pin(async move { Ok(Epoch(self.change(Change::Raise { user, ttl }).await?)) })
+    }
+
+    fn of_user<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<Vec<Found>, StoreError>> {
+        Box::pin(async move {
+            let now = self.clock.now();
+            self.read(|database| lists::of_user(database, user, now))
+        })
+    }
+
+    fn scan(&self, cursor: Option<String>, most: usize) -> BoxFuture<'_, Result<Page, StoreError>> {
+        Box::pin(async move {
+            let now = self.clock.now();
+            self.read(|database| lists::page(database, cursor.as_deref(), most, now))
+        })
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {

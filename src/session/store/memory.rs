@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Announcer, Epoch, NewRecord, SessionStore, StoreError, StoredRecord};
+use super::{Announcer, Epoch, Found, NewRecord, Page, SessionStore, StoreError, StoredRecord};
 use crate::base::BoxFuture;
 use crate::base::clock::{Clock, Timestamp};
 
@@ -58,9 +58,12 @@ impl MemoryStore {
         if held.sessions.live(&record.key, now).is_some() {
             return Ok(false);
         }
-        let kept = StoredRecord {
-            value: record.value,
-            seen: record.seen,
+        let kept = Owned {
+            user: record.user.into(),
+            record: StoredRecord {
+                value: record.value,
+                seen: record.seen,
+            },
         };
         held.sessions
             .put(record.key, kept, expiry(now, record.ttl), now)?;
@@ -73,7 +76,7 @@ impl MemoryStore {
         let Some(slot) = held.sessions.live(key, now) else {
             return false;
         };
-        slot.kept.seen = seen;
+        slot.kept.record.seen = seen;
         slot.expires = expiry(now, ttl);
         let expires = slot.expires;
         held.sessions.due = held.sessions.due.min(expires);
@@ -82,7 +85,7 @@ impl MemoryStore {
 
     fn swap(&self, key: &str, old: &Bytes, new: Bytes) -> bool {
         match self.held().sessions.live(key, self.clock.now()) {
-            Some(slot) if slot.kept.value == *old => slot.kept.value = new,
+            Some(slot) if slot.kept.record.value == *old => slot.kept.record.value = new,
             _ => return false,
         }
         self.announcer.record(key);
@@ -112,6 +115,41 @@ impl MemoryStore {
         self.announcer.epoch(user);
         Ok(epoch)
     }
+
+    /// Looks at every session: a store for development needs no index.
+    fn of(&self, user: &str) -> Vec<Found> {
+        let now = self.clock.now();
+        let held = self.held();
+        let slots = held.sessions.slots.iter();
+        slots
+            .filter(|(_, slot)| slot.expires > now && &*slot.kept.user == user)
+            .map(|(key, slot)| slot.found(key, now))
+            .collect()
+    }
+
+    /// The live sessions behind `cursor`, a key, in the order of the keys.
+    fn page(&self, cursor: Option<&str>, most: usize) -> Page {
+        let now = self.clock.now();
+        let held = self.held();
+        let slots = held.sessions.slots.iter();
+        let mut behind: Vec<_> = slots
+            .filter(|(key, slot)| slot.expires > now && cursor.is_none_or(|last| &***key > last))
+            .collect();
+        behind.sort_unstable_by_key(|(key, _)| *key);
+        let most = most.max(1);
+        let more = behind.len() > most;
+        behind.truncate(most);
+        Page {
+            next: behind
+                .last()
+                .filter(|_| more)
+                .map(|(key, _)| key.to_string()),
+            found: behind
+                .into_iter()
+                .map(|(key, slot)| slot.found(key, now))
+                .collect(),
+        }
+    }
 }
 
 impl SessionStore for MemoryStore {
@@ -126,7 +164,8 @@ impl SessionStore for MemoryStore {
     fn load<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<StoredRecord>, StoreError>> {
         Box::pin(async move {
             let now = self.clock.now();
-            Ok(self.held().sessions.live(key, now).map(|s| s.kept.clone()))
+            let mut held = self.held();
+            Ok(held.sessions.live(key, now).map(|s| s.kept.record.clone()))
         })
     }
 
@@ -165,6 +204,14 @@ impl SessionStore for MemoryStore {
         ttl: Duration,
     ) -> BoxFuture<'a, Result<Epoch, StoreError>> {
         Box::pin(async move { self.raise(user, ttl) })
+    }
+
+    fn of_user<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<Vec<Found>, StoreError>> {
+        Box::pin(async move { Ok(self.of(user)) })
+    }
+
+    fn scan(&self, cursor: Option<String>, most: usize) -> BoxFuture<'_, Result<Page, StoreError>> {
+        Box::pin(async move { Ok(self.page(cursor.as_deref(), most)) })
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -223,8 +270,24 @@ pub(super) fn expiry(now: Timestamp, ttl: Duration) -> Timestamp {
 }
 
 struct Held {
-    sessions: Shelf<StoredRecord>,
+    sessions: Shelf<Owned>,
     epochs: Shelf<Epoch>,
+}
+
+/// A record, and whose it is.
+struct Owned {
+    user: Arc<str>,
+    record: StoredRecord,
+}
+
+impl Slot<Owned> {
+    fn found(&self, key: &Arc<str>, now: Timestamp) -> Found {
+        Found {
+            key: key.clone(),
+            record: self.kept.record.clone(),
+            ttl: self.expires.since(now),
+        }
+    }
 }
 
 /// A bounded map whose entries expire.
@@ -311,6 +374,7 @@ mod tests {
     fn record(key: &str, ttl: Duration) -> NewRecord {
         NewRecord {
             key: key.into(),
+            user: "ann".into(),
             value: Bytes::from_static(b"value"),
             seen: Timestamp(1),
             ttl,

@@ -40,6 +40,8 @@ pub struct Epoch(pub u64);
 pub struct NewRecord {
     /// The whole key, with its prefix.
     pub key: Arc<str>,
+    /// Whose it is, for finding all of a user's records.
+    pub user: String,
     /// What is kept; opaque to the store.
     pub value: Bytes,
     /// When the session was last used.
@@ -55,6 +57,26 @@ pub struct StoredRecord {
     pub value: Bytes,
     /// As the last `touch` (or `create`) wrote it.
     pub seen: Timestamp,
+}
+
+/// A record that was found without its key being known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The whole key, with its prefix.
+    pub key: Arc<str>,
+    /// What is kept under it.
+    pub record: StoredRecord,
+    /// What is left of its time to live.
+    pub ttl: Duration,
+}
+
+/// A part of all records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Those of this part. There may be none, although more follow.
+    pub found: Vec<Found>,
+    /// Where to go on; `None`: that was all.
+    pub next: Option<String>,
 }
 
 /// The store gave no answer. This says nothing about the session.
@@ -115,6 +137,18 @@ pub trait SessionStore: Send + Sync {
         user: &'a str,
         ttl: Duration,
     ) -> BoxFuture<'a, Result<Epoch, StoreError>>;
+
+    /// All live records of a user, in no particular order. Each that
+    /// [`SessionStore::create`] has made is among them as long as it lives, also
+    /// where that was on another replica a moment ago. What cannot be read as a
+    /// record is left out.
+    fn of_user<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<Vec<Found>, StoreError>>;
+
+    /// All live records, about `most` at a time: `None` begins, and
+    /// [`Page::next`] goes on. A record that is there from the beginning to the
+    /// end comes at least once, and perhaps more often; one that comes or goes
+    /// meanwhile may come or not. What cannot be read as a record is left out.
+    fn scan(&self, cursor: Option<String>, most: usize) -> BoxFuture<'_, Result<Page, StoreError>>;
 
     /// Whether the store answers at all.
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>>;

@@ -1,9 +1,10 @@
 //! Sessions on a Redis server, which replicas share.
 //!
-//! A record is a hash with the fields `v` (the value) and `seen` (milliseconds
-//! since the Unix epoch, decimal). Whatever must not be torn apart is a Lua
+//! A record is a hash with the fields `v` (the value), `seen` (milliseconds
+//! since the Unix epoch, decimal), and what `index` needs. Whatever must not be torn apart is a Lua
 //! script, and each key gets its time to live in the script that makes it.
 
+mod index;
 mod link;
 mod scripts;
 mod url;
@@ -21,7 +22,7 @@ use redis::{Client, ScriptInvocation, Value};
 
 use self::link::{Link, Request};
 use self::scripts::Scripts;
-use super::{Epoch, NewRecord, SessionStore, StoreError, StoredRecord, user_name};
+use super::{Epoch, Found, NewRecord, Page, SessionStore, StoreError, StoredRecord, user_name};
 use crate::base::BoxFuture;
 use crate::base::clock::{Timestamp, millis};
 use crate::base::secret::Secret;
@@ -37,6 +38,8 @@ pub struct RedisTarget {
     client: Client,
     /// Where it is, for messages: host and port, or the socket's path.
     place: Arc<str>,
+    /// What the names of session keys begin with.
+    prefix: Arc<str>,
     /// What the names of epochs begin with.
     epochs: Arc<str>,
     timeout: Duration,
@@ -58,6 +61,7 @@ impl RedisTarget {
         Ok(Self {
             client,
             place: place.into(),
+            prefix: settings.prefix.as_str().into(),
             epochs: format!("cloakroom:epoch:{}", settings.prefix).into(),
             timeout: settings.timeout,
             scripts: Arc::new(Scripts::new()),
@@ -146,14 +150,7 @@ impl SessionStore for RedisStore {
     }
 
     fn create(&self, record: NewRecord) -> BoxFuture<'_, Result<bool, StoreError>> {
-        Box::pin(async move {
-            let mut script = self.target.scripts.create.prepare_invoke();
-            script
-                .arg(&record.value[..])
-                .arg(record.seen.0)
-                .arg(span(record.ttl));
-            self.change(&record.key, script).await
-        })
+        Box::pin(self.keep(record))
     }
 
     fn load<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<StoredRecord>, StoreError>> {
@@ -166,11 +163,7 @@ impl SessionStore for RedisStore {
         seen: Timestamp,
         ttl: Duration,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(async move {
-            let mut script = self.target.scripts.touch.prepare_invoke();
-            script.arg(seen.0).arg(span(ttl));
-            self.change(key, script).await
-        })
+        Box::pin(self.slide(key, seen, ttl))
     }
 
     fn update<'a>(
@@ -187,14 +180,7 @@ impl SessionStore for RedisStore {
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(async move {
-            let mut command = redis::cmd("DEL");
-            command.arg(key);
-            match self.link.call(&Request::Command(command)).await? {
-                Value::Int(removed) => Ok(removed > 0),
-                _ => Err(strange("DEL")),
-            }
-        })
+        Box::pin(self.remove(key))
     }
 
     fn epoch<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<Option<Epoch>, StoreError>> {
@@ -218,6 +204,14 @@ impl SessionStore for RedisStore {
             script.arg(span(ttl));
             epoch_of(self.link.call(&Request::Script(script)).await?)
         })
+    }
+
+    fn of_user<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<Vec<Found>, StoreError>> {
+        Box::pin(self.records_of(user))
+    }
+
+    fn scan(&self, cursor: Option<String>, most: usize) -> BoxFuture<'_, Result<Page, StoreError>> {
+        Box::pin(self.page(cursor, most))
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {

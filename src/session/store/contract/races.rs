@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{LONG, bytes, record, value};
 use crate::base::clock::Timestamp;
-use crate::session::store::{Epoch, SessionStore};
+use crate::session::store::{Epoch, NewRecord, SessionStore};
 
 /// Runs `work` in `count` threads at once, each in a runtime of its own, and
 /// gives back what they gave.
@@ -155,6 +155,31 @@ where
     }
     let distinct: HashSet<_> = raised.iter().flatten().collect();
     assert_eq!(distinct.len(), 100);
+}
+
+/// A login counts the user's sessions after it has made its own: of any that
+/// run at once, the last to look must see all of them.
+pub(super) fn no_record_is_missed<S, F>(open: &F)
+where
+    S: SessionStore + ?Sized,
+    F: Fn() -> Arc<S> + Sync,
+{
+    const WRITERS: usize = 4;
+    for round in 0..20 {
+        let user = format!("raced-{round}");
+        let seen = race(open, WRITERS, async |n, store: &S| {
+            let key = format!("sess:listed-{round}-{n}");
+            let mine = NewRecord {
+                user: user.clone(),
+                ..record(&key, b"one", LONG)
+            };
+            assert_eq!(store.create(mine).await, Ok(true));
+            let found = store.of_user(&user).await.unwrap();
+            assert!(found.iter().any(|found| *found.key == *key), "not its own");
+            found.len()
+        });
+        assert!(seen.contains(&WRITERS), "{seen:?}");
+    }
 }
 
 /// Drives all futures together and gives their results in order.

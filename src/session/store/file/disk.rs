@@ -146,7 +146,10 @@ pub(super) fn open(path: &Path) -> Result<Database, StoreError> {
         // A damaged file can make redb's assertions fail.
         let opened = catch_unwind(AssertUnwindSafe(|| {
             let database = Builder::new().set_cache_size(CACHE_BYTES).open(path)?;
-            let format = tables::format(&database);
+            let mut format = tables::format(&database);
+            if matches!(format, Ok(Some(tables::UNOWNED))) {
+                format = tables::upgrade(&database).and_then(|()| tables::format(&database));
+            }
             Ok((database, format))
         }));
         match opened {

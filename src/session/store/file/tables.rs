@@ -1,7 +1,7 @@
 //! What is in the file, and each change of it.
 //!
 //! Beside each kind of record stands an index by expiry, so that a sweep reads
-//! only what it removes. Moments are milliseconds since the Unix epoch.
+//! only what it removes, and beside the sessions one by user. Moments are milliseconds since the Unix epoch.
 
 use std::time::Duration;
 
@@ -13,22 +13,31 @@ use redb::{
 use super::super::memory::{Ticks, expiry};
 use super::super::{Epoch, NewRecord, StoredRecord};
 use crate::base::clock::Timestamp;
+use crate::session::layout::sealed::head_of;
 
 /// The version of what this file describes.
-pub(super) const FORMAT: u64 = 1;
+pub(super) const FORMAT: u64 = 2;
+
+/// The version before: without [`OWNERS`] and [`USERS`].
+pub(super) const UNOWNED: u64 = 1;
 
 /// `format` → [`FORMAT`].
 const META: TableDefinition<&str, u64> = TableDefinition::new("cloakroom");
 /// Key → seen, expires, value.
-const SESSIONS: TableDefinition<&str, (u64, u64, &[u8])> = TableDefinition::new("sessions");
+pub(super) const SESSIONS: TableDefinition<&str, (u64, u64, &[u8])> =
+    TableDefinition::new("sessions");
 /// Expires and key of each session.
 const SESSIONS_DUE: TableDefinition<(u64, &str), ()> = TableDefinition::new("sessions_due");
+/// Key → user. Apart from the session, since a touch writes that anew.
+const OWNERS: TableDefinition<&str, &str> = TableDefinition::new("owners");
+/// User and key of each session.
+pub(super) const USERS: TableDefinition<(&str, &str), ()> = TableDefinition::new("users");
 /// User → epoch in microseconds, expires.
 const EPOCHS: TableDefinition<&str, (u64, u64)> = TableDefinition::new("epochs");
 /// Expires and user of each epoch.
 const EPOCHS_DUE: TableDefinition<(u64, &str), ()> = TableDefinition::new("epochs_due");
 
-type Result<T> = std::result::Result<T, redb::Error>;
+pub(super) type Result<T> = std::result::Result<T, redb::Error>;
 
 /// Makes an empty database into an empty store.
 pub(super) fn initialise(database: &Database) -> Result<()> {
@@ -37,6 +46,29 @@ pub(super) fn initialise(database: &Database) -> Result<()> {
     transaction.open_table(META)?.insert("format", FORMAT)?;
     // Made here, so that readers find every table.
     drop(Tables::open(&transaction)?);
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Makes a store of the version before into one of this: whose each session is
+/// stands in its clear head. A record without one is nobody's, and was never a
+/// session that somebody could use.
+pub(super) fn upgrade(database: &Database) -> Result<()> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    let mut tables = Tables::open(&transaction)?;
+    let mut owned = Vec::new();
+    for entry in tables.sessions.iter()? {
+        let (key, record) = entry?;
+        if let Some(head) = head_of(record.value().2) {
+            owned.push((key.value().to_owned(), head.user));
+        }
+    }
+    for (key, user) in owned {
+        tables.own(&key, &user)?;
+    }
+    drop(tables);
+    transaction.open_table(META)?.insert("format", FORMAT)?;
     transaction.commit()?;
     Ok(())
 }
@@ -93,6 +125,8 @@ pub(super) fn epoch(database: &Database, user: &str, now: Timestamp) -> Result<O
 pub(super) struct Tables<'t> {
     sessions: Table<'t, &'static str, (u64, u64, &'static [u8])>,
     sessions_due: Table<'t, (u64, &'static str), ()>,
+    owners: Table<'t, &'static str, &'static str>,
+    users: Table<'t, (&'static str, &'static str), ()>,
     epochs: Table<'t, &'static str, (u64, u64)>,
     epochs_due: Table<'t, (u64, &'static str), ()>,
 }
@@ -102,6 +136,8 @@ impl<'t> Tables<'t> {
         Ok(Self {
             sessions: transaction.open_table(SESSIONS)?,
             sessions_due: transaction.open_table(SESSIONS_DUE)?,
+            owners: transaction.open_table(OWNERS)?,
+            users: transaction.open_table(USERS)?,
             epochs: transaction.open_table(EPOCHS)?,
             epochs_due: transaction.open_table(EPOCHS_DUE)?,
         })
@@ -116,11 +152,13 @@ impl<'t> Tables<'t> {
                 return Ok(false);
             }
             self.sessions_due.remove((expires, key))?;
+            self.disown(key)?;
         }
         let expires = expiry(now, record.ttl).0;
         self.sessions
             .insert(key, (record.seen.0, expires, &*record.value))?;
         self.sessions_due.insert((expires, key), ())?;
+        self.own(key, &record.user)?;
         Ok(true)
     }
 
@@ -170,6 +208,7 @@ impl<'t> Tables<'t> {
         if let Some(expires) = removed {
             self.sessions_due.remove((expires, key))?;
         }
+        self.disown(key)?;
         Ok(true)
     }
 
@@ -205,6 +244,7 @@ impl<'t> Tables<'t> {
             self.sessions_due.remove((key.0, key.1.as_str()))?;
             if self.live(&key.1, now)?.is_none() {
                 self.sessions.remove(key.1.as_str())?;
+                self.disown(&key.1)?;
             }
             swept += 1;
         }
@@ -227,6 +267,21 @@ impl<'t> Tables<'t> {
         let session = self.sessions_due.first()?.map(|(key, _)| key.value().0);
         let epoch = self.epochs_due.first()?.map(|(key, _)| key.value().0);
         Ok(session.into_iter().chain(epoch).min().map(Timestamp))
+    }
+
+    fn own(&mut self, key: &str, user: &str) -> Result<()> {
+        self.owners.insert(key, user)?;
+        self.users.insert((user, key), ())?;
+        Ok(())
+    }
+
+    fn disown(&mut self, key: &str) -> Result<()> {
+        let removed = self.owners.remove(key)?;
+        let user = removed.map(|user| user.value().to_owned());
+        if let Some(user) = user {
+            self.users.remove((user.as_str(), key))?;
+        }
+        Ok(())
     }
 
     fn live(&self, key: &str, now: Timestamp) -> Result<Option<(u64, u64, Vec<u8>)>> {

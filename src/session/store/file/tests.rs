@@ -23,6 +23,7 @@ fn open(folder: &Path) -> Result<FileStore, StoreError> {
 fn record(key: &str, ttl: Duration) -> NewRecord {
     NewRecord {
         key: key.into(),
+        user: "ann".into(),
         value: Bytes::from_static(b"value"),
         seen: Timestamp(1),
         ttl,
@@ -293,7 +294,7 @@ async fn a_damaged_file_is_refused_and_left_alone() {
 #[test]
 fn another_format_and_another_program_are_refused() {
     let meta: redb::TableDefinition<&str, u64> = redb::TableDefinition::new("cloakroom");
-    for (format, word) in [(Some(2), "format 2"), (None, "another program")] {
+    for (format, word) in [(Some(3), "format 3"), (None, "another program")] {
         let folder = tempfile::tempdir().unwrap();
         let database = redb::Database::create(folder.path().join(FILE_NAME)).unwrap();
         if let Some(format) = format {
@@ -396,4 +397,50 @@ async fn moments_go_on_after_a_clock_was_put_back() {
     let back = Clock::fixed(Timestamp(1_900_000_000_000));
     let store = FileStore::open(folder.path(), back, HOUR).unwrap();
     assert!(store.now().await.unwrap() > epoch);
+}
+
+/// A file of the version before this one, which had no index by user.
+#[tokio::test]
+async fn a_file_of_the_first_format_opens_with_its_sessions_and_gets_the_index() {
+    type Sessions = redb::TableDefinition<'static, &'static str, (u64, u64, &'static [u8])>;
+    type Due = redb::TableDefinition<'static, (u64, &'static str), ()>;
+    const EPOCHS: redb::TableDefinition<'static, &'static str, (u64, u64)> =
+        redb::TableDefinition::new("epochs");
+    let meta: redb::TableDefinition<&str, u64> = redb::TableDefinition::new("cloakroom");
+    let folder = tempfile::tempdir().unwrap();
+    let value = crate::session::layout::sealed::tests::sample("sess:a");
+    let ends = START.after(HOUR).0;
+    {
+        let database = redb::Database::create(folder.path().join(FILE_NAME)).unwrap();
+        let change = database.begin_write().unwrap();
+        {
+            let mut meta = change.open_table(meta).unwrap();
+            meta.insert("format", 1).unwrap();
+            let mut sessions = change.open_table(Sessions::new("sessions")).unwrap();
+            let mut due = change.open_table(Due::new("sessions_due")).unwrap();
+            for (key, value) in [("sess:a", &*value), ("sess:odd", b"no head")] {
+                sessions.insert(key, (7, ends, value)).unwrap();
+                due.insert((ends, key), ()).unwrap();
+            }
+            let mut epochs = change.open_table(EPOCHS).unwrap();
+            epochs.insert("u1", (3, ends)).unwrap();
+            let mut due = change.open_table(Due::new("epochs_due")).unwrap();
+            due.insert((ends, "u1"), ()).unwrap();
+        }
+        change.commit().unwrap();
+    }
+    for _ in 0..2 {
+        let store = open(folder.path()).unwrap();
+        let found = store.of_user("u1").await.unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(&*found[0].key, "sess:a");
+        assert_eq!(found[0].record.value, value);
+        assert_eq!(found[0].ttl, HOUR);
+        assert!(store.load("sess:odd").await.unwrap().is_some());
+        assert_eq!(store.epoch("u1").await, Ok(Some(Epoch(3))));
+    }
+    let store = open(folder.path()).unwrap();
+    assert_eq!(store.delete("sess:a").await, Ok(true));
+    assert_eq!(store.delete("sess:odd").await, Ok(true));
+    assert_eq!(store.of_user("u1").await, Ok(Vec::new()));
 }

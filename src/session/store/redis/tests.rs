@@ -8,10 +8,10 @@ use super::*;
 use crate::session::settings::{CacheSettings, StoreLocation};
 use crate::session::store::contract::{self, Time};
 
-const HOUR: Duration = Duration::from_secs(3600);
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
-fn target(url: &str, timeout: Duration) -> Result<RedisTarget, StoreError> {
+pub(super) fn target(url: &str, timeout: Duration) -> Result<RedisTarget, StoreError> {
     let url = Secret::new(url);
     let settings = StoreSettings {
         location: StoreLocation::Redis(url.clone()),
@@ -22,13 +22,14 @@ fn target(url: &str, timeout: Duration) -> Result<RedisTarget, StoreError> {
     RedisTarget::new(&url, &settings)
 }
 
-fn store(url: &str, timeout: Duration) -> RedisStore {
+pub(super) fn store(url: &str, timeout: Duration) -> RedisStore {
     RedisStore::new(target(url, timeout).unwrap())
 }
 
-fn record(key: &str) -> NewRecord {
+pub(super) fn record(key: &str) -> NewRecord {
     NewRecord {
         key: key.into(),
+        user: "ann".into(),
         value: Bytes::from_static(b"value"),
         seen: Timestamp(1),
         ttl: HOUR,
@@ -71,7 +72,8 @@ async fn it_keeps_the_contract() {
             .await
             .unwrap();
         assert!(left > 0, "{key:?}: {left}");
-        assert!(key.starts_with("sess:") || key.starts_with("cloakroom:epoch:"));
+        let ours = ["sess:", "cloakroom:epoch:sess:", "cloakroom:user:sess:"];
+        assert!(ours.iter().any(|start| key.starts_with(start)), "{key}");
     }
 }
 
@@ -105,7 +107,7 @@ async fn it_speaks_over_tcp_with_user_password_and_database() {
     let store = store(&url, TIMEOUT);
     assert_eq!(store.create(record("sess:tcp")).await, Ok(true));
     let listed = server.say("INFO keyspace").unwrap();
-    assert!(listed.contains("db3:keys=1,expires=1"), "{listed}");
+    assert!(listed.contains("db3:keys=2,expires=2"), "{listed}");
 }
 
 #[tokio::test]

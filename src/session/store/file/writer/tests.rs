@@ -35,6 +35,7 @@ fn job(change: Change) -> (Message, oneshot::Receiver<Result<u64, StoreError>>) 
 fn creation(key: &str) -> Change {
     Change::Create(NewRecord {
         key: key.into(),
+        user: "ann".into(),
         value: Bytes::from_static(b"value"),
         seen: Timestamp(1),
         ttl: 2 * HOUR,
