@@ -17,11 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache as Entries;
-use tokio::sync::Notify;
 
 use super::known::{EpochCopy, Known};
 use super::store::{Epoch, Listener};
-use crate::base::BoxFuture;
 use crate::base::clock::millis;
 
 /// Versions are shared by the keys of one stripe: a change of another key of it
@@ -39,7 +37,6 @@ pub struct Cache {
     era: AtomicU64,
     belief: Belief,
     used: AtomicBool,
-    wanted: Notify,
 }
 
 /// A reading of the store that began at a known state of the cache.
@@ -87,7 +84,6 @@ impl Cache {
                 until: AtomicU64::new(0),
             },
             used: AtomicBool::new(false),
-            wanted: Notify::new(),
         }
     }
 
@@ -96,8 +92,6 @@ impl Cache {
         let entries = self.entries.as_ref()?;
         self.note_use();
         if !self.is_believed() {
-            // Whoever proves the channel may have gone to sleep.
-            self.wanted.notify_one();
             return None;
         }
         let known = entries.get(key)?;
@@ -241,10 +235,6 @@ impl Listener for Cache {
 
     fn is_used(&self) -> bool {
         self.used.swap(false, Ordering::Relaxed)
-    }
-
-    fn wanted(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.wanted.notified())
     }
 }
 

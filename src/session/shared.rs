@@ -9,7 +9,6 @@ use super::live::Live;
 use super::settings::CacheSettings;
 use super::store::{Listener, Opened, SessionStore};
 use super::touches::Touches;
-use crate::base::BoxFuture;
 
 /// What all workers of a process share of the sessions.
 pub struct Shared {
@@ -86,9 +85,5 @@ impl Listener for Shared {
     fn is_used(&self) -> bool {
         // What is open must hear of its end, whether or not requests come.
         self.cache.is_used() || self.live.count() > 0
-    }
-
-    fn wanted(&self) -> BoxFuture<'_, ()> {
-        self.cache.wanted()
     }
 }

@@ -3,8 +3,6 @@
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
-use crate::base::BoxFuture;
-
 /// Told what changes in a store, whoever changes it: this process, another
 /// replica, the operator by hand, or time.
 ///
@@ -30,12 +28,10 @@ pub trait Listener: Send + Sync {
     /// the last [`Listener::lost`].
     fn proven(&self, asked: Instant);
 
-    /// Whether anybody looked for a copy since this was last asked. A channel that
-    /// nobody needs need not be proven.
+    /// Whether a copy was looked for since this was last asked, found or not. While
+    /// none is, a store that has to ask for its proofs leaves them out, so that a
+    /// proxy that nobody uses is silent; the next use is a read, and wakes it.
     fn is_used(&self) -> bool;
-
-    /// Waits until somebody looks for a copy and would need the channel proven.
-    fn wanted(&self) -> BoxFuture<'_, ()>;
 }
 
 /// Where a store of this process tells its listener, once it has one.

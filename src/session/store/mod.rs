@@ -189,7 +189,15 @@ impl Opened {
 
     /// The handle whose reads may be copied: from now on `listener` is told of
     /// what changes in the store. `None` if this kind of store tells nobody. To
-    /// be called once, inside a runtime that lives as long as the process.
+    /// be called once, inside a runtime that lives as long as the process; the
+    /// handle may be used in any other.
+    ///
+    /// With a remote store, the handle speaks over the one channel that also brings
+    /// the news. While that is down, each of its methods fails at once with
+    /// [`StoreError::Unavailable`], without trying to connect; this says nothing
+    /// about the store. Callers then ask their own handle ([`Self::handle`]) and
+    /// copy nothing. A server that cannot tell of changes gives a handle that
+    /// always fails, and a listener to which nothing is ever proven.
     pub fn follow(&self, listener: Arc<dyn Listener>) -> Option<Arc<dyn SessionStore>> {
         match self {
             Self::Memory(store) => {
@@ -200,7 +208,10 @@ impl Opened {
                 store.announcer().tell(&listener);
                 Some(store.clone())
             }
-            Self::Redis(_) => None,
+            Self::Redis(target) => {
+                let store = redis::RedisStore::following((**target).clone(), listener);
+                Some(Arc::new(store))
+            }
         }
     }
 }

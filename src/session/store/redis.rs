@@ -7,8 +7,13 @@
 mod index;
 mod link;
 mod scripts;
+mod track;
 mod url;
 
+#[cfg(test)]
+mod copies;
+#[cfg(test)]
+mod relay;
 #[cfg(test)]
 pub(crate) mod server;
 #[cfg(test)]
@@ -18,11 +23,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Client, ScriptInvocation, Value};
+use redis::{Client, ErrorKind, RedisError, ScriptInvocation, Value};
 
 use self::link::{Link, Request};
 use self::scripts::Scripts;
-use super::{Epoch, Found, NewRecord, Page, SessionStore, StoreError, StoredRecord, user_name};
+use self::track::Tracked;
+use super::{
+    Epoch, Found, Listener, NewRecord, Page, SessionStore, StoreError, StoredRecord, user_name,
+};
 use crate::base::BoxFuture;
 use crate::base::clock::{Timestamp, millis};
 use crate::base::secret::Secret;
@@ -43,6 +51,8 @@ pub struct RedisTarget {
     /// What the names of epochs begin with.
     epochs: Arc<str>,
     timeout: Duration,
+    /// How long copies are believed after a proof.
+    staleness: Duration,
     scripts: Arc<Scripts>,
 }
 
@@ -64,8 +74,39 @@ impl RedisTarget {
             prefix: settings.prefix.as_str().into(),
             epochs: format!("cloakroom:epoch:{}", settings.prefix).into(),
             timeout: settings.timeout,
+            staleness: settings.cache.staleness,
             scripts: Arc::new(Scripts::new()),
         })
+    }
+
+    /// What an error means to the operator.
+    fn explain(&self, error: &RedisError) -> StoreError {
+        let text = self.without_password(error.to_string());
+        // Within a script, old servers put the code into the text.
+        if error.code() == Some("WRONGTYPE") || text.contains("WRONGTYPE") {
+            return StoreError::Unreadable("the key is not a session record".into());
+        }
+        if error.kind() == ErrorKind::Io && error.is_timeout() {
+            return StoreError::Timeout(self.timeout);
+        }
+        self.unavailable(&text)
+    }
+
+    fn unavailable(&self, why: &str) -> StoreError {
+        StoreError::Unavailable(format!("redis at {}: {why}", self.place))
+    }
+
+    /// No server repeats the password; this makes sure of it.
+    fn without_password(&self, text: String) -> String {
+        match self
+            .client
+            .get_connection_info()
+            .redis_settings()
+            .password()
+        {
+            Some(password) if !password.is_empty() => text.replace(password, "…"),
+            _ => text,
+        }
     }
 }
 
@@ -73,7 +114,24 @@ impl RedisTarget {
 /// first needed and again when it is lost.
 pub struct RedisStore {
     target: RedisTarget,
-    link: Link,
+    link: Line,
+}
+
+/// What a handle speaks over.
+enum Line {
+    /// A connection of its own.
+    Own(Box<Link>),
+    /// The connection that brings the news.
+    Tracked(Tracked),
+}
+
+impl Line {
+    async fn call(&self, request: &Request<'_>) -> Result<Value, StoreError> {
+        match self {
+            Self::Own(link) => link.call(request).await,
+            Self::Tracked(tracked) => tracked.call(request).await,
+        }
+    }
 }
 
 impl RedisStore {
@@ -81,7 +139,17 @@ impl RedisStore {
     /// it is first used, since that drives its connection.
     pub fn new(target: RedisTarget) -> Self {
         Self {
-            link: Link::new(&target),
+            link: Line::Own(Box::new(Link::new(&target))),
+            target,
+        }
+    }
+
+    /// A handle over one connection that Redis tells of changes to what was read
+    /// on it ([`super::Opened::follow`]). The connection is driven in the runtime in
+    /// which this is called; the handle may be used in any.
+    pub fn following(target: RedisTarget, listener: Arc<dyn Listener>) -> Self {
+        Self {
+            link: Line::Tracked(Tracked::start(target.clone(), listener)),
             target,
         }
     }

@@ -5,21 +5,18 @@
 //! keeps a refusal to connect that is not an error of the socket (a wrong
 //! password that was mended since, too many clients) for good.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, RedisResult, ScriptInvocation, Value,
-};
+use redis::{AsyncConnectionConfig, Cmd, RedisError, RedisResult, ScriptInvocation, Value};
 use tokio::sync::{Mutex, Semaphore};
 
 use super::RedisTarget;
 use crate::session::store::StoreError;
 
 /// Commands that may be on their way at once; others wait, within their time.
-const IN_FLIGHT: usize = 1024;
+pub(super) const IN_FLIGHT: usize = 1024;
 
 /// After a failure to connect, how long everybody gets the same answer
 /// without a new attempt. So a server that is down costs nobody any time, and
@@ -37,9 +34,7 @@ pub(super) enum Request<'a> {
 
 /// One connection, used by many at once.
 pub(super) struct Link {
-    client: Client,
-    place: Arc<str>,
-    timeout: Duration,
+    target: RedisTarget,
     places: Semaphore,
     state: Mutex<State>,
 }
@@ -55,7 +50,7 @@ struct State {
     failure: Option<(Instant, StoreError)>,
 }
 
-struct Line {
+struct Held {
     connection: MultiplexedConnection,
     generation: u64,
 }
@@ -63,9 +58,7 @@ struct Line {
 impl Link {
     pub(super) fn new(target: &RedisTarget) -> Self {
         Self {
-            client: target.client.clone(),
-            place: target.place.clone(),
-            timeout: target.timeout,
+            target: target.clone(),
             places: Semaphore::new(IN_FLIGHT),
             state: Mutex::new(State::default()),
         }
@@ -74,12 +67,12 @@ impl Link {
     /// Asks, connecting before if need be.
     pub(super) async fn call(&self, request: &Request<'_>) -> Result<Value, StoreError> {
         let used = AtomicU64::new(0);
-        match tokio::time::timeout(self.timeout, self.attempt(request, &used)).await {
+        match tokio::time::timeout(self.target.timeout, self.attempt(request, &used)).await {
             Ok(result) => result,
             Err(_) => {
                 // The connection may be dead without anybody having said so.
                 self.drop_connection(used.load(Ordering::Relaxed));
-                Err(StoreError::Timeout(self.timeout))
+                Err(StoreError::Timeout(self.target.timeout))
             }
         }
     }
@@ -115,7 +108,7 @@ impl Link {
             Err(error) if error.is_unrecoverable_error() => {
                 self.drop_connection(line.generation);
             }
-            Err(error) => return Err(self.explain(&error)),
+            Err(error) => return Err(self.target.explain(&error)),
         }
         let mut line = self.line(used).await?;
         ask(&mut line.connection, request)
@@ -125,7 +118,7 @@ impl Link {
 
     /// The present connection, or a new one. Whoever comes while one is being
     /// made waits for it.
-    async fn line(&self, used: &AtomicU64) -> Result<Line, StoreError> {
+    async fn line(&self, used: &AtomicU64) -> Result<Held, StoreError> {
         let mut state = self.state.lock().await;
         let connection = match &state.connection {
             Some(connection) => connection.clone(),
@@ -133,7 +126,7 @@ impl Link {
         };
         state.used = Some(Instant::now());
         used.store(state.generation, Ordering::Relaxed);
-        Ok(Line {
+        Ok(Held {
             connection,
             generation: state.generation,
         })
@@ -146,11 +139,12 @@ impl Link {
             return Err(error.clone());
         }
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.timeout))
+            .set_connection_timeout(Some(self.target.timeout))
             // The deadline around each call counts, not this one.
             .set_response_timeout(None)
             .set_pipeline_buffer_size(IN_FLIGHT);
         let connected = self
+            .target
             .client
             .get_multiplexed_async_connection_with_config(&config)
             .await;
@@ -162,7 +156,7 @@ impl Link {
                 Ok(connection)
             }
             Err(error) => {
-                let error = self.explain(&error);
+                let error = self.target.explain(&error);
                 state.failure = Some((Instant::now(), error.clone()));
                 Err(error)
             }
@@ -180,7 +174,7 @@ impl Link {
         if error.is_unrecoverable_error() {
             self.drop_connection(generation);
         }
-        self.explain(error)
+        self.target.explain(error)
     }
 
     /// Lets go of the connection of that generation. If the state is locked,
@@ -190,32 +184,6 @@ impl Link {
             && state.generation == generation
         {
             state.connection = None;
-        }
-    }
-
-    /// What an error means to the operator.
-    fn explain(&self, error: &RedisError) -> StoreError {
-        let text = self.without_password(error.to_string());
-        // Within a script, old servers put the code into the text.
-        if error.code() == Some("WRONGTYPE") || text.contains("WRONGTYPE") {
-            return StoreError::Unreadable("the key is not a session record".into());
-        }
-        if error.kind() == ErrorKind::Io && error.is_timeout() {
-            return StoreError::Timeout(self.timeout);
-        }
-        StoreError::Unavailable(format!("redis at {}: {text}", self.place))
-    }
-
-    /// No server repeats the password; this makes sure of it.
-    fn without_password(&self, text: String) -> String {
-        match self
-            .client
-            .get_connection_info()
-            .redis_settings()
-            .password()
-        {
-            Some(password) if !password.is_empty() => text.replace(password, "…"),
-            _ => text,
         }
     }
 }
@@ -228,7 +196,10 @@ impl Request<'_> {
     }
 }
 
-async fn ask(connection: &mut MultiplexedConnection, request: &Request<'_>) -> RedisResult<Value> {
+pub(super) async fn ask(
+    connection: &mut MultiplexedConnection,
+    request: &Request<'_>,
+) -> RedisResult<Value> {
     match request {
         Request::Command(command) => command.query_async(connection).await,
         Request::Script(script) => script.invoke_async(connection).await,
@@ -237,6 +208,8 @@ async fn ask(connection: &mut MultiplexedConnection, request: &Request<'_>) -> R
 
 #[cfg(test)]
 mod tests {
+    use redis::ErrorKind;
+
     use super::*;
     use crate::base::secret::Secret;
     use crate::session::settings::{CacheSettings, StoreLocation, StoreSettings};
@@ -253,7 +226,7 @@ mod tests {
         let link = Link::new(&RedisTarget::new(&url, &settings).unwrap());
         let words = "what is hunter2 to me".to_owned();
         let error = RedisError::from((ErrorKind::Client, "refused", words));
-        let text = link.explain(&error).to_string();
+        let text = link.target.explain(&error).to_string();
         assert!(text.contains("redis at localhost:6379"), "{text}");
         assert!(text.contains("what is … to me"), "{text}");
     }

@@ -70,7 +70,7 @@ impl RedisServer {
         let mut socket = UnixStream::connect(self.socket())?;
         socket.set_read_timeout(Some(Duration::from_secs(5)))?;
         socket.write_all(format!("{line}\r\n").as_bytes())?;
-        let mut answer = [0; 512];
+        let mut answer = vec![0; 64 * 1024];
         let length = socket.read(&mut answer)?;
         Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
     }

@@ -12,12 +12,25 @@ pub(super) const HOUR: Duration = Duration::from_secs(3600);
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn target(url: &str, timeout: Duration) -> Result<RedisTarget, StoreError> {
+    let CacheSettings { staleness, .. } = CacheSettings::default();
+    target_with(url, "sess:", timeout, staleness)
+}
+
+pub(super) fn target_with(
+    url: &str,
+    prefix: &str,
+    timeout: Duration,
+    staleness: Duration,
+) -> Result<RedisTarget, StoreError> {
     let url = Secret::new(url);
     let settings = StoreSettings {
         location: StoreLocation::Redis(url.clone()),
-        prefix: "sess:".into(),
+        prefix: prefix.into(),
         timeout,
-        cache: CacheSettings::default(),
+        cache: CacheSettings {
+            staleness,
+            ..CacheSettings::default()
+        },
     };
     RedisTarget::new(&url, &settings)
 }
