@@ -280,9 +280,9 @@ pub const KEYS: &[Key] = &[
     key("store.layout", Kind::Word(&["sealed", "express"]), r#""sealed""#, "How a record is written: `\"sealed\"` (encrypted; the store never learns the token) or `\"express\"` (as express-session does).").only(&[r#""sealed""#]),
     key("store.prefix", Kind::StorePrefix, r#""sess:""#, "What the names of session keys begin with."),
     key("store.timeout", Kind::Duration(1), r#""500ms""#, "The longest that one operation may take before it counts as an outage."),
-    key("store.cache.entries", Kind::Integer(0, 100_000_000), "100000", "Sessions in the local cache; 0 turns it off. This version has no cache yet.").only(&["0"]),
-    key("store.cache.staleness", Kind::Duration(0), r#""1s""#, "How long cached sessions are believed after the invalidation channel was last proven alive.").later(),
-    key("store.cache.serve_stale_for", Kind::Duration(0), r#""0s""#, "While the store is down, sessions seen within this time keep working.").later(),
+    key("store.cache.entries", Kind::Integer(0, 100_000_000), "100000", "Sessions in the local cache; 0 turns it off."),
+    key("store.cache.staleness", Kind::Duration(0), r#""1s""#, "How long cached sessions are believed after the store's channel that tells of changes was last proven alive. A channel that is closed ends it at once."),
+    key("store.cache.serve_stale_for", Kind::Duration(0), r#""0s""#, "While the store is down, sessions that were found alive within this time keep working; what ended meanwhile ends when it is back."),
 
     key("endpoints.prefix", Kind::Prefix, r#""/auth""#, "What the paths begin with that Cloakroom answers itself."),
     key("endpoints.verify_headers", Kind::Word(&["x-forwarded", "x-original"]), r#""x-forwarded""#, "Which headers name the original request at the verify endpoint.").later(),

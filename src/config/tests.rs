@@ -209,8 +209,6 @@ fn what_is_not_available_is_refused() {
     for (path, value) in [
         ("session.cookie.x", "1"),
         ("store.layout", "\"express\""),
-        ("store.cache.entries", "5"),
-        ("store.cache.serve_stale_for", "\"1s\""),
         ("endpoints.debug", "[\"loopback\"]"),
         ("login.templates", "\"templates\""),
         ("login.throttle.attempts", "6"),
@@ -223,8 +221,6 @@ fn what_is_not_available_is_refused() {
         let problems = load_text(&text, &environment()).unwrap_err();
         assert!(problems.iter().any(Problem::is_error), "{path}");
     }
-    let off = compiled(&format!("{BASE}[store.cache]\nentries = 0\n"));
-    assert_eq!(off.store.prefix, "sess:");
 }
 
 #[test]

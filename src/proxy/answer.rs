@@ -2,7 +2,7 @@
 //! upstream's connection goes back to its pool and the request is recorded.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
@@ -44,6 +44,22 @@ impl Answer {
         }
     }
 
+    /// Whether the session for which it is sent is over, in which case it ends here.
+    /// That is asked from the first time on that the body has to be waited for:
+    /// one that comes in one piece costs nothing.
+    fn is_over(&mut self, context: &mut Context<'_>, waits: bool) -> bool {
+        let Some(record) = &mut self.record else {
+            return false;
+        };
+        if !(waits || record.is_watched()) || record.poll_over(context).is_pending() {
+            return false;
+        }
+        // A body that is cut cannot be followed by another request.
+        drop(self.lease.take());
+        self.body = Body::Empty;
+        true
+    }
+
     fn finish(&mut self) {
         if let Some(lease) = self.lease.take() {
             lease.give_back();
@@ -62,7 +78,16 @@ impl http_body::Body for Answer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let this = &mut *self;
+        if this.is_over(context, false) {
+            return Poll::Ready(Some(Err(BodyError::SessionOver)));
+        }
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
+            return match this.is_over(context, true) {
+                true => Poll::Ready(Some(Err(BodyError::SessionOver))),
+                false => Poll::Pending,
+            };
+        };
         match &frame {
             None => self.finish(),
             Some(Ok(frame)) => {

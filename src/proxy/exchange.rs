@@ -380,6 +380,7 @@ impl Exchange<'_> {
             hold,
             place: lease.give_away(),
             idle: self.state.tunnel_idle_timeout,
+            websocket: self.handshake.is_some(),
         };
         Ok(Outcome::Tunnel(response, took, tunnel))
     }

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderValue, Method, StatusCode, Version};
@@ -11,6 +12,7 @@ use super::access_log::Line;
 use super::state::{State, Worker};
 use crate::base::refusal::Refusal;
 use crate::session::Session;
+use crate::session::live::Watch;
 use crate::wire::body::BodyWatch;
 
 /// What is recorded for a client that left before there was a response, as
@@ -34,10 +36,14 @@ pub struct Record {
     pub host: Option<String>,
     /// The number of the route it met.
     pub route: Option<usize>,
-    /// Whose session it came with.
+    /// Who signed in by it.
     pub user: Option<String>,
-    /// That session's handle.
+    /// The handle of the session that it created.
     pub session: Option<Arc<str>>,
+    /// The session that it came with.
+    of: Option<Session>,
+    /// Tells of that session's end.
+    watch: Option<Watch>,
     /// Why it was refused.
     pub reason: Option<Refusal>,
     /// The status of the response; `None` until there is one.
@@ -76,6 +82,8 @@ impl Record {
             route: None,
             user: None,
             session: None,
+            of: None,
+            watch: None,
             reason: None,
             status: None,
             request_body: None,
@@ -88,8 +96,37 @@ impl Record {
 
     /// Notes whose request it is.
     pub fn belongs_to(&mut self, session: &Session) {
-        self.user = Some(session.user.clone());
-        self.session = Some(session.handle.clone());
+        self.of = Some(session.clone());
+    }
+
+    /// Ready with the reason once the session that it came with is over. To be asked
+    /// only where the answer has to be waited for: the first time costs something.
+    pub fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<Refusal> {
+        let Some(session) = &self.of else {
+            return Poll::Pending;
+        };
+        let shared = self.worker.sessions.shared();
+        let watch = self.watch.get_or_insert_with(|| shared.watch(session));
+        let why = ready!(watch.poll_ended(context));
+        self.reason = Some(why);
+        Poll::Ready(why)
+    }
+
+    /// Whether somebody is told of that session's end already.
+    pub fn is_watched(&self) -> bool {
+        self.watch.is_some()
+    }
+
+    /// The session that it came with is in use still.
+    pub fn keep_alive(&self) {
+        if let Some(session) = &self.of {
+            self.worker.sessions.slide(&self.state.sessions, session);
+        }
+    }
+
+    /// How often it makes sense to say so.
+    pub fn touch_interval(&self) -> Duration {
+        self.state.sessions.settings.touch_interval
     }
 
     fn status_code(&self) -> u16 {
@@ -114,6 +151,7 @@ impl Record {
 
     fn write(&self, took: Duration) {
         let route = self.route.and_then(|r| self.state.routes.routes().get(r));
+        let of = self.of.as_deref();
         self.worker.access.write(&Line {
             time: &rfc3339(self.time),
             kind: "access",
@@ -125,8 +163,8 @@ impl Record {
             protocol: protocol(self.version),
             status: self.status_code(),
             route: route.map(|route| route.label.as_str()),
-            user: self.user.as_deref(),
-            session: self.session.as_deref(),
+            user: self.user.as_deref().or(of.map(|of| of.user.as_str())),
+            session: self.session.as_deref().or(of.map(|of| &*of.handle)),
             reason: self.reason.map(Refusal::label),
             aborted: !self.complete,
             bytes_in: self

@@ -3,21 +3,34 @@
 
 use std::any::Any;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use aws_lc_rs::rand;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::record::Record;
+use crate::base::refusal::Refusal;
 use crate::upstream::multiplex::Stream;
+use crate::wire::frames::{self, Frames, SESSION_OVER};
+
+/// How long the end of a frame is waited for when the session is over.
+const EDGE_WAIT: Duration = Duration::from_millis(100);
+
+/// How long both sides have to take note of the end.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// The shortest time between two looks whether a tunnel is in use.
+const SHORTEST_TICK: Duration = Duration::from_millis(50);
 
 /// Keeps a connection counted, and waited for, while a tunnel runs on it. The
 /// server puts it into the extensions of a request that asks for an upgrade.
@@ -46,6 +59,8 @@ pub struct Tunnel {
     pub place: Option<Stream>,
     /// The longest silence.
     pub idle: Duration,
+    /// Whether it is a WebSocket, which can be told of its end.
+    pub websocket: bool,
 }
 
 impl Hold {
@@ -86,19 +101,75 @@ impl Tunnel {
                 return;
             };
             let seen = Seen::new();
-            let mut client = Noted::new(TokioIo::new(client), &seen);
-            let mut upstream = Noted::new(TokioIo::new(upstream), &seen);
-            tokio::select! {
-                ended = copy_bidirectional(&mut client, &mut upstream) => {
-                    record.complete = ended.is_ok();
+            let edge = || self.websocket.then(Edge::default);
+            let mut client = Noted::new(TokioIo::new(client), &seen, edge());
+            let mut upstream = Noted::new(TokioIo::new(upstream), &seen, edge());
+            let edges = (client.edge.clone(), upstream.edge.clone());
+            let over = {
+                let mut copy = pin!(copy_bidirectional(&mut client, &mut upstream));
+                tokio::select! {
+                    ended = &mut copy => {
+                        record.complete = ended.is_ok();
+                        None
+                    }
+                    () = seen.silence(self.idle) => None,
+                    why = until_over(&mut record, &seen) => {
+                        let edge = to_edge(copy, edges);
+                        // Where no edge comes, the tunnel is cut.
+                        let _ = timeout(EDGE_WAIT, edge).await;
+                        Some(why)
+                    }
                 }
-                () = seen.silence(self.idle) => {}
-            }
+            };
             record.bytes_in = client.read;
             record.bytes_out = upstream.read;
+            if let Some(why) = over {
+                let (client, upstream) = (
+                    client.say_goodbye(why, false),
+                    upstream.say_goodbye(why, true),
+                );
+                tokio::join!(client, upstream);
+            }
             drop((self.hold, self.place));
         });
     }
+}
+
+/// Ends with the reason when the session is over. Until then, what is said keeps the
+/// session alive.
+async fn until_over(record: &mut Record, seen: &Seen) -> Refusal {
+    let mut tick = interval(record.touch_interval().max(SHORTEST_TICK));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut heard = seen.last();
+    loop {
+        tokio::select! {
+            why = poll_fn(|context| record.poll_over(context)) => return why,
+            _ = tick.tick() => {
+                let last = seen.last();
+                if std::mem::replace(&mut heard, last) != last {
+                    record.keep_alive();
+                }
+            }
+        }
+    }
+}
+
+/// Passes on what is left of the present frame in each direction, and no more.
+async fn to_edge<T>(
+    mut copy: Pin<&mut impl Future<Output = T>>,
+    (client, upstream): (Option<Arc<Edge>>, Option<Arc<Edge>>),
+) {
+    let (Some(client), Some(upstream)) = (client, upstream) else {
+        return;
+    };
+    client.stop.store(true, Ordering::Relaxed);
+    upstream.stop.store(true, Ordering::Relaxed);
+    // The client's counts. What it says itself need not be heard to its end.
+    poll_fn(|context| match copy.as_mut().poll(context) {
+        Poll::Pending if !client.is_reached() => Poll::Pending,
+        _ => Poll::Ready(()),
+    })
+    .await;
 }
 
 /// When something was last said, in either direction.
@@ -122,6 +193,10 @@ impl Seen {
         self.last.store(now, Ordering::Relaxed);
     }
 
+    fn last(&self) -> u64 {
+        self.last.load(Ordering::Relaxed)
+    }
+
     /// Ends when nothing has been said for `longest`.
     async fn silence(&self, longest: Duration) {
         loop {
@@ -135,20 +210,69 @@ impl Seen {
     }
 }
 
+/// Whether what is written to one side of a WebSocket is between two frames.
+#[derive(Default)]
+struct Edge {
+    /// Nothing but the rest of the present frame is to be written.
+    stop: AtomicBool,
+    /// Within a frame.
+    within: AtomicBool,
+}
+
+impl Edge {
+    fn is_reached(&self) -> bool {
+        !self.within.load(Ordering::Relaxed)
+    }
+}
+
 /// A stream whose reads are noted and counted.
 struct Noted<T> {
     inner: T,
     seen: Seen,
     read: u64,
+    edge: Option<Arc<Edge>>,
+    /// What was written, for its edges.
+    frames: Frames,
 }
 
 impl<T> Noted<T> {
-    fn new(inner: T, seen: &Seen) -> Self {
+    fn new(inner: T, seen: &Seen, edge: Option<Edge>) -> Self {
         Self {
             inner,
             seen: seen.clone(),
             read: 0,
+            edge: edge.map(Arc::new),
+            frames: Frames::default(),
         }
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Noted<T> {
+    /// Tells a WebSocket that its session is over, if that can be said here, and ends
+    /// the stream. `masked`: to the application, as from a client.
+    async fn say_goodbye(mut self, why: Refusal, masked: bool) {
+        let Some(edge) = self.edge.take() else {
+            return;
+        };
+        if !edge.is_reached() {
+            return;
+        }
+        let mut mask = [0; 4];
+        // Without randomness the mask is of no use against confused caches; nor is
+        // there anything in the frame that they could be told.
+        let _ = rand::fill(&mut mask);
+        let frame = frames::close(SESSION_OVER, why.label(), masked.then_some(mask));
+        let goodbye = async {
+            self.inner.write_all(&frame).await?;
+            self.inner.shutdown().await?;
+            // To close while something is unread would reset the connection, and take
+            // the frame back on its way.
+            let mut rest = [0; 1024];
+            while self.inner.read(&mut rest).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // Whoever does not take it is cut off all the same.
+        let _ = timeout(GOODBYE, goodbye).await;
     }
 }
 
@@ -169,11 +293,27 @@ impl<T: AsyncRead + Unpin> AsyncRead for Noted<T> {
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Noted<T> {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, bytes)
+        let this = self.get_mut();
+        let Some(edge) = &this.edge else {
+            return Pin::new(&mut this.inner).poll_write(context, bytes);
+        };
+        let mut bytes = bytes;
+        if edge.stop.load(Ordering::Relaxed) {
+            let rest = this.frames.until_edge(bytes);
+            bytes = bytes.get(..rest).unwrap_or_default();
+            if bytes.is_empty() {
+                // Nobody is to be woken for more: there is none.
+                return Poll::Pending;
+            }
+        }
+        let written = ready!(Pin::new(&mut this.inner).poll_write(context, bytes))?;
+        this.frames.pass(bytes.get(..written).unwrap_or_default());
+        edge.within.store(!this.frames.at_edge(), Ordering::Relaxed);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

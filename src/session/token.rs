@@ -14,7 +14,7 @@ const TOKEN_BYTES: usize = 24;
 /// The session id as the client holds it. Whoever knows it is the user, so it
 /// has no `Debug` that shows it and never reaches a log.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
+pub struct Token(Arc<str>);
 
 /// The operating system gave no random bytes.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
@@ -30,14 +30,14 @@ impl Token {
     pub fn random() -> Result<Self, NoRandomness> {
         let mut bytes = [0; TOKEN_BYTES];
         rand::fill(&mut bytes).map_err(|_| NoRandomness)?;
-        Ok(Self(URL_SAFE_NO_PAD.encode(bytes)))
+        Ok(Self(URL_SAFE_NO_PAD.encode(bytes).into()))
     }
 
     /// The token of a cookie whose signature was verified, if it has the form
     /// that Cloakroom gives tokens: 16 to 128 characters of base64url.
     pub fn verified(text: &str) -> Option<Self> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        ((16..=128).contains(&text.len()) && text.bytes().all(plain)).then(|| Self(text.to_owned()))
+        ((16..=128).contains(&text.len()) && text.bytes().all(plain)).then(|| Self(text.into()))
     }
 
     /// The token itself, for the cookie and for key derivation.

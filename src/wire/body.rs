@@ -47,6 +47,9 @@ pub enum BodyError {
     /// The connection broke, or what came was not HTTP.
     #[error("the body broke off")]
     Broken(#[source] Box<dyn StdError + Send + Sync>),
+    /// The session for which it was sent is over.
+    #[error("the session is over")]
+    SessionOver,
 }
 
 impl BodyError {
@@ -56,6 +59,7 @@ impl BodyError {
             Self::TooLarge => Refusal::BodyTooLarge,
             Self::Idle => Refusal::BodyTimeout,
             Self::Short | Self::Broken(_) => Refusal::BadRequestBody,
+            Self::SessionOver => Refusal::SessionEnded,
         }
     }
 }
@@ -120,7 +124,7 @@ impl BodyWatch {
         let fate = match error {
             BodyError::TooLarge => 1,
             BodyError::Idle => 2,
-            BodyError::Short | BodyError::Broken(_) => 3,
+            BodyError::Short | BodyError::Broken(_) | BodyError::SessionOver => 3,
         };
         self.0.fate.store(fate, Ordering::Release);
     }

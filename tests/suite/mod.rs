@@ -2,6 +2,7 @@
 
 mod access;
 mod anonymous;
+mod cache;
 mod clients;
 mod commands;
 mod cookie;
@@ -33,6 +34,7 @@ mod proxy_protocol;
 mod rate_limit;
 mod raw;
 mod refusals;
+mod revocation;
 mod rotation;
 mod secrecy;
 mod sockets;
