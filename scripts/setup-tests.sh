@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, beside Rust's toolchain, on Debian 12 or newer:
-# Redis, Node.js, Chromium, the packages of the test applications, nginx and HAProxy
-# (which stand in front), clients, a C++ compiler for the fuzz targets, cargo-deny.
+# Redis, PostgreSQL, Node.js, Chromium, the packages of the test applications, nginx and
+# HAProxy (which stand in front), clients, a C++ compiler for the fuzz targets, cargo-deny.
 # Says nothing and changes nothing where all of it is there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -25,9 +25,9 @@ as_root() {
 }
 
 # Packages start their services when they are installed. The tests start Redis,
-# nginx and HAProxy by themselves, so for the length of the installation services
-# are told not to start: by the file that Debian provides for that, unless there is
-# one already.
+# PostgreSQL, nginx and HAProxy by themselves, so for the length of the installation
+# services are told not to start: by the file that Debian provides for that, unless
+# there is one already.
 policy=/usr/sbin/policy-rc.d
 install_packages() {
     have apt-get || fail "missing: $*. Without apt-get they have to be installed by hand"
@@ -39,6 +39,7 @@ install_packages() {
         trap 'as_root rm -f "$policy"' EXIT
     fi
     case " $* " in *" redis-server "*) services+=(redis-server) ;; esac
+    case " $* " in *" postgresql "*) services+=(postgresql) ;; esac
     case " $* " in *" nginx-light "*) services+=(nginx) ;; esac
     case " $* " in *" haproxy "*) services+=(haproxy) ;; esac
 
@@ -65,6 +66,8 @@ have c++ || missing+=(g++)
 have make || missing+=(make)
 have curl || missing+=(curl ca-certificates)
 have redis-server || missing+=(redis-server)
+# Debian keeps its programs in a folder for each version.
+[ -n "$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || have initdb || missing+=(postgresql)
 have nginx || missing+=(nginx-light)
 [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || missing+=(libnginx-mod-stream)
 have haproxy || missing+=(haproxy)

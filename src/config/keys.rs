@@ -276,7 +276,7 @@ pub const KEYS: &[Key] = &[
     key("session.cookie.persistent", Kind::Boolean, "true", "Whether the cookie outlives the browser, until the session's absolute end."),
     key("session.cookie.partitioned", Kind::Boolean, "false", "`Partitioned`: one cookie per embedding site."),
 
-    key("store.url", Kind::Store, r#""file:./cloakroom-data""#, "`\"file:FOLDER\"` (embedded, survives restarts), `\"memory:\"` (gone with the process) or `\"redis://[user:password@]host[:port][/database]\"`. A URL with a password can be given as a secret is: `{ env = \"NAME\" }`."),
+    key("store.url", Kind::Store, r#""file:./cloakroom-data""#, "`\"file:FOLDER\"` (embedded, survives restarts), `\"memory:\"` (gone with the process), `\"redis://[user:password@]host[:port][/database]\"` or `\"postgres://[user:password@]host[:port]/database[?sslmode=…]\"`. A URL with a password can be given as a secret is: `{ env = \"NAME\" }`."),
     key("store.layout", Kind::Word(&["sealed", "express"]), r#""sealed""#, "How a record is written: `\"sealed\"` (encrypted; the store never learns the token) or `\"express\"` (as express-session does).").only(&[r#""sealed""#]),
     key("store.prefix", Kind::StorePrefix, r#""sess:""#, "What the names of session keys begin with."),
     key("store.timeout", Kind::Duration(1), r#""500ms""#, "The longest that one operation may take before it counts as an outage."),

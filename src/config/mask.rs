@@ -160,14 +160,30 @@ pub fn mask_user_info(line: &str) -> String {
             Some(at) => {
                 let (user_info, host) = authority.split_at(at);
                 user_info.chars().for_each(|c| hide(c, &mut out));
-                out.push_str(host);
+                mask_query(host, &mut out);
             }
-            None => out.push_str(authority),
+            None => mask_query(authority, &mut out),
         }
         rest = tail;
     }
     out.push_str(rest);
     out
+}
+
+/// Hides what a URL's query says of passwords.
+fn mask_query(text: &str, out: &mut String) {
+    for part in text.split_inclusive(['?', '&']) {
+        match part.split_once('=') {
+            Some((name, value)) if name.to_ascii_lowercase().contains("pass") => {
+                out.push_str(name);
+                out.push('=');
+                let value = value.strip_suffix('&').unwrap_or(value);
+                value.chars().for_each(|c| hide(c, out));
+                out.push_str(if part.ends_with('&') { "&" } else { "" });
+            }
+            _ => out.push_str(part),
+        }
+    }
 }
 
 /// Hides long words that look as if they were made at random, wherever they
@@ -257,6 +273,14 @@ mod tests {
                 "x = \"/etc/cloakroom/certificates/2026/all.pem\"",
             ),
             ("url = \"redis://h/0\"", "url = \"redis://h/0\""),
+            (
+                "url = \"postgres://h/d?password=p&user=u\"",
+                "url = \"postgres://h/d?password=*&user=u\"",
+            ),
+            (
+                "url = \"redis+unix:///s?pass=p\"",
+                "url = \"redis+unix:///s?pass=*\"",
+            ),
         ] {
             assert_eq!(mask(line), expected);
         }

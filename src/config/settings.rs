@@ -131,6 +131,7 @@ impl PartialEq for StoreUrl {
             (StoreLocation::Memory, StoreLocation::Memory) => true,
             (StoreLocation::File(a), StoreLocation::File(b)) => a == b,
             (StoreLocation::Redis(a), StoreLocation::Redis(b)) => a == b,
+            (StoreLocation::Postgres(a), StoreLocation::Postgres(b)) => a == b,
             _ => false,
         }
     }

@@ -554,6 +554,14 @@ fn the_summary_is_plain_and_holds_no_secret() {
     ] {
         assert!(summary.contains(part), "{part} is not in:\n{summary}");
     }
+    let url = "postgresql://carl:hunter2@db:6432/sessions?sslmode=verify-full";
+    let postgres = compiled(&format!("{BASE}[store]\nurl = \"{url}\"\n"));
+    let summary = postgres.summary().join("\n");
+    assert!(
+        summary.contains("sessions are kept in postgres://db:6432/sessions"),
+        "{summary}"
+    );
+    assert!(!summary.contains("hunter2"), "{summary}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::store::postgres::url::PostgresUrl;
 use crate::base::secret::Secret;
 
 /// `[session]`, without its cookie.
@@ -68,6 +69,8 @@ pub enum StoreLocation {
     File(PathBuf),
     /// `redis://…`: one server. The URL may hold a password.
     Redis(Secret),
+    /// `postgres://…`: a database.
+    Postgres(Box<PostgresUrl>),
 }
 
 impl std::fmt::Debug for StoreLocation {
@@ -76,6 +79,7 @@ impl std::fmt::Debug for StoreLocation {
             Self::Memory => f.write_str("memory:"),
             Self::File(folder) => write!(f, "file:{}", folder.display()),
             Self::Redis(_) => f.write_str("redis:…"),
+            Self::Postgres(url) => f.write_str(url.shown()),
         }
     }
 }
@@ -83,6 +87,6 @@ impl std::fmt::Debug for StoreLocation {
 impl StoreLocation {
     /// Whether several replicas can use it at once.
     pub fn can_be_shared(&self) -> bool {
-        matches!(self, Self::Redis(_))
+        matches!(self, Self::Redis(_) | Self::Postgres(_))
     }
 }

@@ -7,7 +7,7 @@ use super::{Surroundings, secrets};
 use crate::config::problem::Problem;
 use crate::config::settings::{Defect, PublicUrl, Section, Settings, StoreUrl};
 use crate::config::value::quantity::show;
-use crate::session::settings::{CacheSettings, SessionSettings, StoreSettings};
+use crate::session::settings::{CacheSettings, SessionSettings, StoreLocation, StoreSettings};
 use crate::wire::cookie::{CookieSpec, SameSite, Secure};
 
 /// Compiles `[session]`.
@@ -275,6 +275,18 @@ pub fn store(
             Problem::error(&place, format!("{replicas} replicas are expected, and {} cannot be shared by them", url.shown))
                 .why("a session would be known to one replica only, and visitors be signed out at random")
                 .help("write url = \"redis://HOST:6379\" in [store], or server.replicas_expected = 1"),
+        );
+    }
+    if let StoreLocation::Postgres(postgres) = &url.location
+        && postgres.is_unverified()
+    {
+        problems.push(
+            Problem::warning(
+                &store.place("url"),
+                "sslmode=require encrypts, and nobody checks who answers",
+            )
+            .why("whoever can get between could read and change all sessions")
+            .help("write sslmode=verify-full, with sslrootcert=FILE for an authority of your own"),
         );
     }
     let cache = settings.section("store.cache", "store.cache");

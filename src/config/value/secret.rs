@@ -10,6 +10,7 @@ use crate::base::secret::Secret;
 use crate::config::settings::StoreUrl;
 use crate::config::tree::Value;
 use crate::session::settings::StoreLocation;
+use crate::session::store::postgres::url::PostgresUrl;
 
 /// More is no secret but the wrong file.
 const LARGEST: u64 = 64 * 1024;
@@ -165,17 +166,16 @@ pub fn read_store(value: &Value, context: &Context<'_>) -> Result<StoreUrl, Faul
         }),
         "file" => file_store(rest, context),
         "redis" => redis_store(url),
-        "rediss" | "redis+sentinel" | "redis+cluster" | "postgres" | "postgresql" => {
-            Err(Fault::new(
-                format!("`{scheme}:` stores are not available in this version"),
-                EXAMPLES,
-            ))
-        }
+        "postgres" | "postgresql" => postgres_store(url, context),
+        "rediss" | "redis+sentinel" | "redis+cluster" => Err(Fault::new(
+            format!("`{scheme}:` stores are not available in this version"),
+            EXAMPLES,
+        )),
         _ => Err(Fault::new("this is not the URL of a store", EXAMPLES)),
     }
 }
 
-const EXAMPLES: &str = "write \"file:./cloakroom-data\", \"memory:\" or \"redis://127.0.0.1:6379\"";
+const EXAMPLES: &str = "write \"file:./cloakroom-data\", \"memory:\", \"redis://127.0.0.1:6379\" or \"postgres://cloakroom@127.0.0.1/sessions\"";
 
 fn file_store(rest: &str, context: &Context<'_>) -> Result<StoreUrl, Fault> {
     let path = match rest.strip_prefix("//") {
@@ -216,5 +216,19 @@ fn redis_store(url: &str) -> Result<StoreUrl, Fault> {
     Ok(StoreUrl {
         location: StoreLocation::Redis(Secret::new(url)),
         shown: format!("redis://{}/{}", info.addr(), info.redis_settings().db()),
+    })
+}
+
+fn postgres_store(url: &str, context: &Context<'_>) -> Result<StoreUrl, Fault> {
+    let url = PostgresUrl::parse(url, |path| context.path(path)).map_err(|why| {
+        Fault::new(
+            "this PostgreSQL URL cannot be used",
+            "write postgres://[user[:password]@]host[:port]/database[?sslmode=verify-full]",
+        )
+        .why(why)
+    })?;
+    Ok(StoreUrl {
+        shown: url.shown().to_owned(),
+        location: StoreLocation::Postgres(Box::new(url)),
     })
 }

@@ -12,6 +12,7 @@
 pub mod file;
 pub mod listener;
 pub mod memory;
+pub mod postgres;
 pub mod redis;
 
 #[cfg(test)]
@@ -168,6 +169,8 @@ pub enum Opened {
     File(Arc<file::FileStore>),
     /// Each worker keeps a connection of its own.
     Redis(Box<redis::RedisTarget>),
+    /// Each worker keeps a connection of its own.
+    Postgres(Box<postgres::PostgresTarget>),
 }
 
 impl Opened {
@@ -178,6 +181,7 @@ impl Opened {
             Self::Memory(store) => store.clone(),
             Self::File(store) => store.clone(),
             Self::Redis(target) => Arc::new(redis::RedisStore::new((**target).clone())),
+            Self::Postgres(target) => Arc::new(postgres::PostgresStore::new((**target).clone())),
         }
     }
 
@@ -212,6 +216,10 @@ impl Opened {
                 let store = redis::RedisStore::following((**target).clone(), listener);
                 Some(Arc::new(store))
             }
+            Self::Postgres(target) => {
+                target.follow(listener);
+                Some(self.handle())
+            }
         }
     }
 }
@@ -236,6 +244,9 @@ pub fn open(settings: &StoreSettings, clock: Clock) -> Result<Opened, StoreError
         )?)),
         StoreLocation::Redis(url) => {
             Opened::Redis(Box::new(redis::RedisTarget::new(url, settings)?))
+        }
+        StoreLocation::Postgres(url) => {
+            Opened::Postgres(Box::new(postgres::PostgresTarget::new(url, settings)))
         }
     })
 }

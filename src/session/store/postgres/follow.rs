@@ -1,0 +1,216 @@
+//! Hears what changes, on a connection of its own.
+//!
+//! The triggers of `schema.sql` tell each change to all who listen. That the
+//! channel is alive is proven by questions on the same connection: the server
+//! sends what it has to tell before it says that a question has been answered.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_postgres::{AsyncMessage, Client, Statement};
+
+use super::link::{Driver, drive};
+use super::schema::{self, NotReady};
+use super::{PostgresTarget, jitter, written};
+use crate::session::store::{Listener, StoreError};
+
+/// The first pause before a new attempt; each is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Questions are asked in distances within these bounds.
+const PERIODS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+
+/// How long an answer that is late is still waited for before the connection is
+/// given up. Until it comes, no copy counts.
+const GIVE_UP: Duration = Duration::from_secs(2);
+
+/// Follows the store until the runtime ends.
+pub(super) async fn run(target: PostgresTarget, listener: Arc<dyn Listener>) {
+    let mut follower = Follower {
+        period: (target.staleness / 4).clamp(PERIODS.0, PERIODS.1),
+        pause: FIRST_PAUSE,
+        told: false,
+        target,
+        listener,
+    };
+    loop {
+        let Err(why) = follower.hear().await;
+        follower.listener.lost();
+        follower.tell(&why);
+        tokio::time::sleep(follower.pause / 2 + jitter(follower.pause / 2)).await;
+        follower.pause = (follower.pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+struct Follower {
+    target: PostgresTarget,
+    listener: Arc<dyn Listener>,
+    /// The distance of questions, and the time that an answer has.
+    period: Duration,
+    pause: Duration,
+    /// The log knows that the channel is lost.
+    told: bool,
+}
+
+/// The channel, with the means to prove it.
+struct Channel {
+    client: Client,
+    question: Statement,
+    /// What the answer must be: the same tables, with all of their triggers.
+    mark: String,
+    driver: Driver<()>,
+}
+
+impl Follower {
+    /// Opens the channel and stays with it to its end.
+    async fn hear(&mut self) -> Result<Infallible, StoreError> {
+        let opening = self.open();
+        let limit = self.target.timeout.max(LONGEST_PAUSE);
+        let mut channel = match tokio::time::timeout(limit, opening).await {
+            Ok(opened) => opened.map_err(|why| self.target.explain_setup(&why))?,
+            Err(_) => return Err(StoreError::Timeout(limit)),
+        };
+        // What was read before there was somebody to hear of its changes.
+        self.listener.lost();
+        self.prove(&channel).await?;
+        self.pause = FIRST_PAUSE;
+        if std::mem::take(&mut self.told) {
+            tracing::info!("the session store's changes are heard again");
+        }
+        loop {
+            tokio::select! {
+                _ = &mut channel.driver => {
+                    return Err(StoreError::Unavailable("the connection was closed".into()));
+                }
+                () = tokio::time::sleep(self.period) => {}
+            }
+            if self.listener.is_used() {
+                self.prove(&channel).await?;
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Channel, NotReady> {
+        let (client, wire) = self.target.connect().await?;
+        let (listener, prefix) = (self.listener.clone(), self.target.prefix.clone());
+        let driver = Driver(tokio::spawn(drive(wire, move |message| {
+            if let AsyncMessage::Notification(told) = message {
+                pass_on(told.payload(), &prefix, &*listener);
+            }
+        })));
+        let mark = schema::triggers(&client, &self.target.settings).await?;
+        let channel = schema::first(&client, schema::CHANNEL)
+            .await?
+            .ok_or(NotReady::Triggers)?;
+        client.batch_execute(&format!("listen {channel}")).await?;
+        Ok(Channel {
+            question: client.prepare(schema::MARK).await?,
+            client,
+            mark,
+            driver,
+        })
+    }
+
+    /// Asks, and tells the listener that the answer has come.
+    async fn prove(&self, channel: &Channel) -> Result<(), StoreError> {
+        let asked = Instant::now();
+        let answer = channel.client.query_one(&channel.question, &[]);
+        let mut answer = std::pin::pin!(answer);
+        let answered = match tokio::time::timeout(self.period, &mut answer).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                self.listener.lost();
+                tokio::time::timeout(GIVE_UP, answer)
+                    .await
+                    .map_err(|_| StoreError::Timeout(GIVE_UP))?
+            }
+        };
+        let mark: Option<String> = answered
+            .and_then(|row| row.try_get(0))
+            .map_err(|error| self.target.explain(&error))?;
+        if mark.as_ref() != Some(&channel.mark) {
+            let what = "its tables or triggers have changed";
+            return Err(StoreError::Unavailable(what.into()));
+        }
+        self.listener.proven(asked);
+        Ok(())
+    }
+
+    /// Once for each loss.
+    fn tell(&mut self, why: &StoreError) {
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::warn!(
+                "the session store's changes are not heard, so each request asks it: {why}"
+            );
+        }
+    }
+}
+
+/// What a trigger has told, told to the listener. `prefix` is as it is written
+/// in the tables.
+fn pass_on(payload: &str, prefix: &str, listener: &dyn Listener) {
+    match payload.split_once(' ') {
+        Some(("session", key)) if !key.starts_with(prefix) => {}
+        Some(("session", key)) => listener.record_changed(&written::read(key)),
+        Some(("epoch", rest)) => match rest.split_once(' ') {
+            Some((name, whose)) if whose == prefix => listener.epoch_changed(name),
+            _ => {}
+        },
+        // Everything; or what another version tells.
+        _ => listener.lost(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Told(Mutex<Vec<String>>);
+
+    impl Listener for Told {
+        fn record_changed(&self, key: &str) {
+            self.0.lock().unwrap().push(format!("record {key:?}"));
+        }
+
+        fn epoch_changed(&self, name: &str) {
+            self.0.lock().unwrap().push(format!("epoch {name}"));
+        }
+
+        fn lost(&self) {
+            self.0.lock().unwrap().push("lost".into());
+        }
+
+        fn proven(&self, _: Instant) {}
+
+        fn is_used(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn what_triggers_tell_is_understood() {
+        for (payload, told) in [
+            ("session sess:a", Some("record \"sess:a\"")),
+            (r"session sess:a b\\c\0", Some(r#"record "sess:a b\\c\0""#)),
+            ("session other:a", None),
+            ("epoch abc sess:", Some("epoch abc")),
+            ("epoch abc sess", None),
+            ("epoch abc", None),
+            ("all", Some("lost")),
+            ("", Some("lost")),
+            ("renamed a", Some("lost")),
+        ] {
+            let listener = Told::default();
+            pass_on(payload, "sess:", &listener);
+            let heard = listener.0.into_inner().unwrap();
+            assert_eq!(heard, Vec::from_iter(told), "{payload}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What PostgreSQL is asked, prepared once for each connection.
+//!
+//! Each is one statement and so one step, at the isolation "read committed": a
+//! row that somebody else has changed meanwhile is looked at again before it is
+//! changed. Moments are the server's, and of a type that knows no time zone.
+
+use tokio_postgres::{Client, Error, Statement};
+
+/// The present moment in microseconds since the Unix epoch.
+macro_rules! micros {
+    () => {
+        "(extract(epoch from clock_timestamp()) * 1000000)::bigint"
+    };
+}
+
+/// The moment that lies as many milliseconds ahead as a parameter says.
+macro_rules! in_millis {
+    ($parameter:literal) => {
+        concat!(
+            "clock_timestamp() + ",
+            $parameter,
+            "::bigint * interval '1 millisecond'"
+        )
+    };
+}
+
+/// How many milliseconds a row is kept from now on.
+macro_rules! left {
+    () => {
+        "ceil(1000 * extract(epoch from least(expires, clock_timestamp() + interval '100 years') - clock_timestamp()))::bigint"
+    };
+}
+
+/// That the commit is not waited for: after a crash of the server what was done
+/// may be undone, which does no harm here.
+macro_rules! unhurried {
+    () => {
+        "set_config('synchronous_commit', 'off', true) = 'off'"
+    };
+}
+
+const NOW: &str = concat!("select ", micros!());
+
+/// A row that has expired counts as absent.
+const CREATE: &str = concat!(
+    "insert into cloakroom_session as held (key, value, seen, expires, user_name) ",
+    "values ($1, $2, $3, ",
+    in_millis!("$4"),
+    ", $5) on conflict (key) do update set value = excluded.value, seen = excluded.seen, ",
+    "expires = excluded.expires, user_name = excluded.user_name ",
+    "where held.expires <= clock_timestamp() returning true"
+);
+
+const LOAD: &str =
+    "select value, seen from cloakroom_session where key = $1 and expires > clock_timestamp()";
+
+/// A lost touch costs a little of the idle timeout, no more.
+const TOUCH: &str = concat!(
+    "update cloakroom_session set seen = $2, expires = ",
+    in_millis!("$3"),
+    " where key = $1 and expires > clock_timestamp() and ",
+    unhurried!(),
+    " returning true"
+);
+
+const UPDATE: &str = "update cloakroom_session set value = $3 \
+    where key = $1 and value = $2 and expires > clock_timestamp() returning true";
+
+/// Says whether what was removed was alive.
+const DELETE: &str =
+    "delete from cloakroom_session where key = $1 returning expires > clock_timestamp()";
+
+const EPOCH: &str = "select epoch from cloakroom_epoch \
+    where prefix = $1 and name = $2 and expires > clock_timestamp()";
+
+/// The second look at the clock comes after the wait for whoever holds the row.
+const RAISE: &str = concat!(
+    "insert into cloakroom_epoch as held (prefix, name, epoch, expires) values ($1, $2, ",
+    micros!(),
+    ", ",
+    in_millis!("$3"),
+    ") on conflict (prefix, name) do update set epoch = greatest(",
+    micros!(),
+    ", held.epoch + 1), expires = ",
+    in_millis!("$3"),
+    " returning epoch"
+);
+
+const OF_USER: &str = concat!(
+    "select key, value, seen, ",
+    left!(),
+    " from cloakroom_session where user_name = $1 and starts_with(key, $2) ",
+    "and expires > clock_timestamp() order by key"
+);
+
+/// From one key to another (without it) in the order of the index; null: to the
+/// end.
+const SCAN: &str = concat!(
+    "select key, value, seen, ",
+    left!(),
+    " from cloakroom_session where key >= $1 and ($2::text is null or key < $2) ",
+    "and starts_with(key, $3) and expires > clock_timestamp() order by key limit $4"
+);
+
+const PRUNE_SESSIONS: &str = concat!(
+    "delete from cloakroom_session where key in (select key from cloakroom_session ",
+    "where expires <= clock_timestamp() and ",
+    unhurried!(),
+    " order by expires limit $1 for update skip locked) returning true"
+);
+
+const PRUNE_EPOCHS: &str = concat!(
+    "delete from cloakroom_epoch where (prefix, name) in (select prefix, name ",
+    "from cloakroom_epoch where expires <= clock_timestamp() and ",
+    unhurried!(),
+    " order by expires limit $1 for update skip locked) returning true"
+);
+
+/// The statements of one connection.
+pub(super) struct Prepared {
+    pub(super) now: Statement,
+    pub(super) create: Statement,
+    pub(super) load: Statement,
+    pub(super) touch: Statement,
+    pub(super) update: Statement,
+    pub(super) delete: Statement,
+    pub(super) epoch: Statement,
+    pub(super) raise: Statement,
+    pub(super) of_user: Statement,
+    pub(super) scan: Statement,
+    pub(super) prune_sessions: Statement,
+    pub(super) prune_epochs: Statement,
+}
+
+impl Prepared {
+    /// Prepares all of them, in one round trip.
+    pub(super) async fn new(client: &Client) -> Result<Self, Error> {
+        let (now, create, load, touch, update, delete, epoch, raise) = tokio::try_join!(
+            client.prepare(NOW),
+            client.prepare(CREATE),
+            client.prepare(LOAD),
+            client.prepare(TOUCH),
+            client.prepare(UPDATE),
+            client.prepare(DELETE),
+            client.prepare(EPOCH),
+            client.prepare(RAISE),
+        )?;
+        let (of_user, scan, prune_sessions, prune_epochs) = tokio::try_join!(
+            client.prepare(OF_USER),
+            client.prepare(SCAN),
+            client.prepare(PRUNE_SESSIONS),
+            client.prepare(PRUNE_EPOCHS),
+        )?;
+        Ok(Self {
+            now,
+            create,
+            load,
+            touch,
+            update,
+            delete,
+            epoch,
+            raise,
+            of_user,
+            scan,
+            prune_sessions,
+            prune_epochs,
+        })
+    }
+}
