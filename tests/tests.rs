@@ -1,5 +1,5 @@
 //! The tests of the whole program: they start the real binary, a real Redis
-//! and a scripted backend, and look at the bytes that pass between them.
+//! or PostgreSQL and a scripted backend, and look at the bytes that pass between them.
 //!
 //! `harness` holds the tools, `suite` the tests. Nothing here uses a fixed port
 //! or leaves a process or a file behind.

@@ -15,6 +15,8 @@ pub mod http;
 pub mod message;
 pub mod modern;
 pub mod pki;
+#[path = "../../src/session/store/postgres/server.rs"]
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod redis;

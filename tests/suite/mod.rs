@@ -30,6 +30,7 @@ mod login_page;
 mod logout;
 mod operation;
 mod outage;
+mod postgres;
 mod proxy_protocol;
 mod rate_limit;
 mod raw;
