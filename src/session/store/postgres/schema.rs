@@ -22,7 +22,8 @@ const PRESENT: &str = "select to_regclass('cloakroom_session') is not null \
 pub(super) const MARK: &str = "select s.t::oid || ' ' || e.t::oid || ' ' || (\
         select count(*) from pg_catalog.pg_trigger \
         where tgrelid in (s.t::oid, e.t::oid) and tgenabled in ('O', 'A') \
-        and not tgisinternal and starts_with(tgname::text, 'cloakroom_')) \
+        and tgname in ('cloakroom_session_changed', 'cloakroom_session_deleted', \
+        'cloakroom_session_emptied', 'cloakroom_epoch_changed', 'cloakroom_epoch_emptied')) \
     from (select to_regclass('cloakroom_session') as t) as s, \
         (select to_regclass('cloakroom_epoch') as t) as e";
 

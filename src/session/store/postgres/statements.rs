@@ -93,25 +93,26 @@ const OF_USER: &str = concat!(
     "and expires > clock_timestamp() order by key"
 );
 
-/// From one key to another (without it) in the order of the index; null: to the
-/// end.
+/// From one key to another (without it), in the order of the index.
 const SCAN: &str = concat!(
     "select key, value, seen, ",
     left!(),
-    " from cloakroom_session where key >= $1 and ($2::text is null or key < $2) ",
+    " from cloakroom_session where key >= $1 and key < $2 ",
     "and starts_with(key, $3) and expires > clock_timestamp() order by key limit $4"
 );
 
+/// The moment at which the statement began: an index can be asked for that, and
+/// not for one that moves on.
 const PRUNE_SESSIONS: &str = concat!(
     "delete from cloakroom_session where key in (select key from cloakroom_session ",
-    "where expires <= clock_timestamp() and ",
+    "where expires <= now() and ",
     unhurried!(),
     " order by expires limit $1 for update skip locked) returning true"
 );
 
 const PRUNE_EPOCHS: &str = concat!(
     "delete from cloakroom_epoch where (prefix, name) in (select prefix, name ",
-    "from cloakroom_epoch where expires <= clock_timestamp() and ",
+    "from cloakroom_epoch where expires <= now() and ",
     unhurried!(),
     " order by expires limit $1 for update skip locked) returning true"
 );
@@ -165,5 +166,49 @@ impl Prepared {
             prune_sessions,
             prune_epochs,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::store::postgres::server::PostgresServer;
+
+    /// However large the tables are, nothing reads them from end to end.
+    #[test]
+    fn indexes_are_used() {
+        let server = PostgresServer::start();
+        server.sql(include_str!("schema.sql"));
+        let session = "Index Scan using cloakroom_session_";
+        for (sql, types, wanted) in [
+            (LOAD, "text", format!("{session}pkey")),
+            (TOUCH, "text, bigint, bigint", format!("{session}pkey")),
+            (UPDATE, "text, bytea, bytea", format!("{session}pkey")),
+            (DELETE, "text", format!("{session}pkey")),
+            (EPOCH, "text, text", "using cloakroom_epoch_pkey".into()),
+            (OF_USER, "text, text", "cloakroom_session_user_name".into()),
+            (
+                SCAN,
+                "text, text, text, bigint",
+                "Index Cond: ((key >= $1) AND (key < $2))".into(),
+            ),
+            (
+                PRUNE_SESSIONS,
+                "bigint",
+                "Index Cond: (expires <= now())".into(),
+            ),
+            (
+                PRUNE_EPOCHS,
+                "bigint",
+                "Index Cond: (expires <= now())".into(),
+            ),
+        ] {
+            let values = vec!["null"; types.split(',').count()].join(", ");
+            let plan = server.sql(&format!(
+                "set enable_seqscan = off; set plan_cache_mode = force_generic_plan; \
+                 prepare it ({types}) as {sql}; explain execute it ({values})"
+            ));
+            assert!(plan.contains(&wanted), "{sql}\n{plan}");
+        }
     }
 }

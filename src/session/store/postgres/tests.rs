@@ -133,6 +133,11 @@ async fn records_are_found_by_user_and_in_pages_within_one_prefix() {
         assert_eq!(all, expected, "{most} at a time");
     }
 
+    let everything = PostgresStore::new(target_with(&server.url(), TIMEOUT, ""));
+    let page = everything.scan(None, 100).await.unwrap();
+    assert_eq!(page.found.len(), names.len() + 3);
+    assert_eq!(page.next, None);
+
     // By hand, a row may be kept for ever.
     server.sql("update cloakroom_session set expires = 'infinity' where key = 'sess:1'");
     let found = mine.of_user("ann").await.unwrap();

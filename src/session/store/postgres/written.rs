@@ -30,19 +30,19 @@ pub(super) fn read(text: &str) -> Cow<'_, str> {
     Cow::Owned(key)
 }
 
-/// The first text after all that begin with this one, in the order of bytes;
-/// `None`: there is no such text.
-pub(super) fn after(prefix: &str) -> Option<String> {
+/// The first text after all that begin with this one, in the order of bytes.
+pub(super) fn after(prefix: &str) -> String {
     let mut prefix = prefix.to_owned();
     while let Some(last) = prefix.pop() {
         // Between the two halves lie numbers that are no characters.
         let next = (last..=char::MAX).nth(1);
         if let Some(next) = next {
             prefix.push(next);
-            return Some(prefix);
+            return prefix;
         }
     }
-    None
+    // There is no such text; but no key comes after this one either.
+    String::from(char::MAX).repeat(8)
 }
 
 #[cfg(test)]
@@ -61,13 +61,14 @@ mod tests {
     #[test]
     fn the_end_of_a_prefix() {
         for (prefix, end) in [
-            ("sess:", Some("sess;")),
-            ("a\u{d7ff}", Some("a\u{e000}")),
-            ("a\u{10ffff}", Some("b")),
-            ("\u{10ffff}", None),
-            ("", None),
+            ("sess:", "sess;"),
+            ("a\u{d7ff}", "a\u{e000}"),
+            ("a\u{10ffff}", "b"),
         ] {
-            assert_eq!(after(prefix).as_deref(), end, "{prefix:?}");
+            assert_eq!(after(prefix), end, "{prefix:?}");
+        }
+        for prefix in ["", "\u{10ffff}"] {
+            assert!(*after(prefix) > *format!("{prefix}\u{10ffff}zz"));
         }
     }
 }
