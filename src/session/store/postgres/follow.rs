@@ -21,12 +21,15 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// The pause where the owner of the tables has to do something first.
+const OWNERS_PAUSE: Duration = Duration::from_secs(5);
+
 /// Questions are asked in distances within these bounds.
 const PERIODS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 
 /// How long an answer that is late is still waited for before the connection is
 /// given up. Until it comes, no copy counts.
-const GIVE_UP: Duration = Duration::from_secs(2);
+const GIVE_UP: Duration = Duration::from_secs(1);
 
 /// Follows the store until the runtime ends.
 pub(super) async fn run(target: PostgresTarget, listener: Arc<dyn Listener>) {
@@ -71,7 +74,13 @@ impl Follower {
         let opening = self.open();
         let limit = self.target.timeout.max(LONGEST_PAUSE);
         let mut channel = match tokio::time::timeout(limit, opening).await {
-            Ok(opened) => opened.map_err(|why| self.target.explain_setup(&why))?,
+            Ok(Ok(channel)) => channel,
+            Ok(Err(why)) => {
+                if matches!(why, NotReady::Missing(_) | NotReady::Triggers) {
+                    self.pause = OWNERS_PAUSE;
+                }
+                return Err(self.target.explain_setup(&why));
+            }
             Err(_) => return Err(StoreError::Timeout(limit)),
         };
         // What was read before there was somebody to hear of its changes.
