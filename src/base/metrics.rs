@@ -63,9 +63,19 @@ pub enum EndCause {
     Replaced,
     /// Its user signed out everywhere (counted once, however many there were).
     LogoutAll,
+    /// There were more than `session.max_per_user` of its user.
+    Limit,
+    /// Its user, or the operator, ended it from elsewhere.
+    Revoked,
 }
 
-const END_CAUSES: [&str; 3] = ["logout", "replaced", "logout_all"];
+const END_CAUSES: [&str; 5] = [
+    "logout",
+    "replaced",
+    "logout_all",
+    "max_per_user",
+    "revoked",
+];
 
 /// Where what is known of a session came from; a label of
 /// `cloakroom_session_lookups`.
@@ -102,9 +112,13 @@ pub enum StoreOperation {
     RaiseEpoch,
     /// Asking whether it is there.
     Ping,
+    /// Finding all records of a user.
+    OfUser,
+    /// Reading a part of all records.
+    Scan,
 }
 
-const STORE_OPERATIONS: [&str; 9] = [
+const STORE_OPERATIONS: [&str; 11] = [
     "now",
     "create",
     "load",
@@ -114,6 +128,8 @@ const STORE_OPERATIONS: [&str; 9] = [
     "epoch",
     "raise_epoch",
     "ping",
+    "of_user",
+    "scan",
 ];
 
 struct StoreSeries {

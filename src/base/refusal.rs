@@ -79,7 +79,7 @@ refusals! {
     IdleExpired => "idle_expired", UNAUTHORIZED, "http_request_denied", Info, "Not authenticated";
     /// The session is older than `session.absolute_timeout`.
     AbsoluteExpired => "absolute_expired", UNAUTHORIZED, "http_request_denied", Info, "Not authenticated";
-    /// The session was ended by "sign out everywhere", also while its login was still running.
+    /// The session was ended by "sign out everywhere", also while its login was still running, or newer logins filled `session.max_per_user` while its own was running.
     SessionEnded => "session_ended", UNAUTHORIZED, "http_request_denied", Info, "Not authenticated";
     /// The session is live but has no user id at `session.user`.
     NoUser => "no_user", UNAUTHORIZED, "http_request_denied", Info, "Not authenticated";
@@ -89,6 +89,8 @@ refusals! {
     RouteDenied => "route_denied", FORBIDDEN, "http_request_denied", Info, "Forbidden";
     /// No route matches the host, path and method.
     NoRoute => "no_route", NOT_FOUND, "destination_not_found", Info, "Not found";
+    /// The user has no session of this handle; whether somebody else has is never said.
+    NoSuchSession => "no_such_session", NOT_FOUND, "http_request_denied", Info, "No such session";
     /// An unsafe request came from another site.
     CrossSiteRequest => "cross_site_request", FORBIDDEN, "http_request_denied", Warn, "Cross-site request refused";
     /// User name or password is wrong; which of the two is never said.

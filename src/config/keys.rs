@@ -263,7 +263,7 @@ pub const KEYS: &[Key] = &[
     key("session.idle_timeout", Kind::Duration(1000), r#""24h""#, "A session that is not used for this long ends."),
     key("session.absolute_timeout", Kind::Duration(1000), r#""7d""#, "A session ends this long after its login, however much it is used."),
     key("session.touch_interval", Kind::Duration(0), r#""60s""#, "At most one store write per session in this time; never more than a tenth of `idle_timeout`, whatever stands here."),
-    key("session.max_per_user", Kind::Integer(0, 10_000), "0", "Sessions of one user at once; at a login the oldest is ended. 0: no limit.").later(),
+    key("session.max_per_user", Kind::Integer(0, 10_000), "0", "Sessions of one user at once; at a login the oldest are ended. 0: no limit."),
     key("session.user", Kind::RecordPath, r#""userId""#, "Where the user id is in the session record; a dotted path, such as `\"passport.user\"`."),
     key("session.roles", Kind::RecordPath, r#""roles""#, "Where the roles are in the session record; a dotted path."),
     key("session.share_with_app", Kind::Boolean, "false", "Whether the application reads and writes the same record and cookie.").later(),

@@ -26,6 +26,10 @@ const MESSAGE: &str = concat!(
     include_str!("templates/head.html"),
     include_str!("templates/message.html")
 );
+const DEVICES: &str = concat!(
+    include_str!("templates/head.html"),
+    include_str!("templates/devices.html")
+);
 const MISMATCH: &str = concat!(
     include_str!("templates/head.html"),
     include_str!("templates/mismatch.html")
@@ -83,6 +87,37 @@ pub struct MismatchPage<'a> {
     pub link: Option<(&'a str, &'a str)>,
 }
 
+/// What the page about a user's sessions shows. Nothing of it is trusted to be
+/// harmless.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct DevicesPage<'a> {
+    /// Whose they are, as people know it.
+    pub user: &'a str,
+    /// The sessions.
+    pub devices: &'a [DeviceEntry],
+    /// What the paths of our own endpoints begin with.
+    pub prefix: &'a str,
+}
+
+/// One session on that page.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeviceEntry {
+    /// Its handle, for the form that ends it.
+    pub handle: String,
+    /// Browser and system, in a few words.
+    pub name: String,
+    /// What the client called itself; may be empty.
+    pub user_agent: String,
+    /// The client's address at login.
+    pub address: String,
+    /// When the login was: in words, and for machines.
+    pub created: (String, String),
+    /// When it was last used: in words, and for machines.
+    pub seen: (String, String),
+    /// Whether it is the one that asks.
+    pub current: bool,
+}
+
 /// A page could not be made, which is a defect of its template.
 #[derive(Debug, thiserror::Error)]
 #[error("page {page}: {cause}")]
@@ -108,6 +143,7 @@ impl Pages {
             ("login.html", LOGIN),
             ("message.html", MESSAGE),
             ("mismatch.html", MISMATCH),
+            ("devices.html", DEVICES),
         ] {
             templates
                 .add_template(name, source)
@@ -221,6 +257,31 @@ impl Pages {
                 request_id: page.request_id,
                 label: page.link.map(|(label, _)| label),
                 href: page.link.map(|(_, href)| href),
+            },
+        )
+    }
+
+    /// The page about a user's sessions, with a form to end each.
+    ///
+    /// # Errors
+    ///
+    /// When the template fails.
+    pub fn devices(&self, page: &DevicesPage<'_>) -> Result<String, PageError> {
+        #[derive(Serialize)]
+        struct Context<'a> {
+            style: &'a str,
+            mark: &'a str,
+            others: usize,
+            #[serde(flatten)]
+            page: DevicesPage<'a>,
+        }
+        self.render(
+            "devices.html",
+            &Context {
+                style: STYLE,
+                mark: MARK,
+                others: page.devices.iter().filter(|d| !d.current).count(),
+                page: *page,
             },
         )
     }

@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod data;
+pub mod devices;
 pub mod find;
 pub mod flights;
 pub mod known;
@@ -16,6 +17,7 @@ pub mod store;
 pub mod token;
 pub mod touches;
 
+pub use devices::Device;
 pub use known::Session;
 pub use rules::SessionRules;
 pub use sessions::{Lookup, Sessions};

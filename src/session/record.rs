@@ -125,6 +125,7 @@ mod tests {
             idle_timeout: Duration::from_secs(60),
             absolute_timeout: Duration::from_secs(600),
             touch_interval: Duration::from_secs(6),
+            max_per_user: 0,
             user: "userId".into(),
             roles: "roles".into(),
         }

@@ -22,7 +22,7 @@ use crate::base::metrics::{EndCause, Metrics, StoreOperation};
 use crate::base::refusal::{Failure, Refusal};
 
 /// How much longer than the longest session a user's epoch is kept.
-const EPOCH_MARGIN: Duration = Duration::from_secs(24 * 3600);
+pub(super) const EPOCH_MARGIN: Duration = Duration::from_secs(24 * 3600);
 
 /// What is known of a request's session.
 #[derive(Debug)]
@@ -152,7 +152,7 @@ impl Sessions {
     /// # Errors
     ///
     /// [`Refusal::SessionEnded`] if the user signed out everywhere since
-    /// `began`; [`Refusal::StoreUnavailable`]. In each case nobody holds a new
+    /// `began`, or newer logins than `max_per_user` were faster; [`Refusal::StoreUnavailable`]. In each case nobody holds a new
     /// session's token; a record that could not be taken back expires.
     pub async fn create(
         &self,
@@ -212,11 +212,15 @@ impl Sessions {
                 "a new session id already exists",
             ));
         }
-        if let Err(failure) = self
+        let settled = match self
             .delete_presented(rules, presented, EndCause::Replaced)
             .await
         {
-            // The old session may be alive, so the login has not succeeded.
+            Ok(_) => self.keep_to_limit(rules, &head.user, &key).await,
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = settled {
+            // An old session may be alive, so the login has not succeeded.
             let _ = self.store.delete(&key).await;
             return Err(failure);
         }
@@ -396,4 +400,4 @@ pub(super) fn failure(error: &StoreError) -> Failure {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -18,6 +18,8 @@ pub struct SessionSettings {
     /// At most one write per session in this time. Never more than a tenth of
     /// `idle_timeout`.
     pub touch_interval: Duration,
+    /// The most sessions of one user; 0: no limit.
+    pub max_per_user: usize,
     /// Dotted path of the user id in the record.
     pub user: String,
     /// Dotted path of the roles in the record.

@@ -55,10 +55,21 @@ impl Token {
     /// What logs call the session: 12 characters that lead to neither the
     /// token nor the store's key.
     pub fn handle(&self) -> Arc<str> {
-        let hash = digest(&SHA256, format!("cloakroom/handle/1:{}", self.0).as_bytes());
-        let short = hash.as_ref().get(..9).unwrap_or_default();
-        URL_SAFE_NO_PAD.encode(short).into()
+        handle(&self.key(""))
     }
+}
+
+/// What logs call the session under this key, as [`Token::handle`] says it, for
+/// those who hold no token. `None` where the key does not begin with `prefix`.
+pub fn handle_of(key: &str, prefix: &str) -> Option<Arc<str>> {
+    key.strip_prefix(prefix).map(handle)
+}
+
+/// Of the key without its prefix, so that both ways lead to the same.
+fn handle(name: &str) -> Arc<str> {
+    let hash = digest(&SHA256, format!("cloakroom/handle/1:{name}").as_bytes());
+    let short = hash.as_ref().get(..9).unwrap_or_default();
+    URL_SAFE_NO_PAD.encode(short).into()
 }
 
 impl fmt::Debug for Token {
@@ -100,6 +111,8 @@ mod tests {
             "sess:iTZKQOpzyOcJpxyju-5qlTDgsk6teSSVipQjJKoNwYA"
         );
         assert_eq!(token.handle().len(), 12);
+        assert_eq!(handle_of(&token.key("x:"), "x:"), Some(token.handle()));
+        assert_eq!(handle_of(&token.key("x:"), "sess:"), None);
         assert!(!token.key("").contains(&*token.handle()));
         assert_eq!(format!("{token:?}"), "Token(…)");
     }

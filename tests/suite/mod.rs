@@ -10,6 +10,7 @@ mod cors;
 mod cross_site;
 mod cross_site_forwarded;
 mod crowd;
+mod devices;
 mod durability;
 mod examples;
 mod expect;

@@ -39,6 +39,7 @@ pub fn compile(
         idle_timeout: idle,
         absolute_timeout: absolute,
         touch_interval: touch.min(idle / 10),
+        max_per_user: session.get("max_per_user")?,
         user: session.get("user")?,
         roles: session.get("roles")?,
     })

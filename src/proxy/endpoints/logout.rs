@@ -57,7 +57,8 @@ fn answer(exchange: &Exchange<'_>) -> Result<Response<Body>, Failure> {
     Ok(response)
 }
 
-fn is_form(headers: &HeaderMap) -> bool {
+/// Whether a form asks, and wants a page for an answer.
+pub(super) fn is_form(headers: &HeaderMap) -> bool {
     if headers.contains_key("sec-fetch-mode") {
         return negotiate::navigates(headers);
     }

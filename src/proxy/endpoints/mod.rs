@@ -1,5 +1,7 @@
 //! Our own endpoints, under `endpoints.prefix`.
 
+mod agent;
+mod devices;
 mod login;
 mod logout;
 mod session;
@@ -27,6 +29,14 @@ pub enum Endpoint {
     LogoutAll,
     /// `GET`: who is signed in.
     Session,
+    /// `GET`: where this user is signed in.
+    Sessions,
+    /// `DELETE`: ending one of them, by its handle.
+    OneSession,
+    /// `POST`: the same, for forms.
+    Revoke,
+    /// `POST`: ending all of them but this one.
+    RevokeOthers,
 }
 
 impl Endpoint {
@@ -38,15 +48,25 @@ impl Endpoint {
             "/logout" => Some(Self::Logout),
             "/logout-all" => Some(Self::LogoutAll),
             "/session" => Some(Self::Session),
-            _ => None,
+            "/sessions" => Some(Self::Sessions),
+            "/sessions/revoke-others" => Some(Self::RevokeOthers),
+            path => {
+                let below = path.strip_prefix("/sessions/")?;
+                let (handle, endpoint) = match below.strip_suffix("/revoke") {
+                    Some(handle) => (handle, Self::Revoke),
+                    None => (below, Self::OneSession),
+                };
+                (!handle.is_empty() && !handle.contains('/')).then_some(endpoint)
+            }
         }
     }
 
     fn methods(self) -> &'static str {
         match self {
             Self::Login => "GET, HEAD, POST",
-            Self::Logout | Self::LogoutAll => "POST",
-            Self::Session => "GET, HEAD",
+            Self::Logout | Self::LogoutAll | Self::Revoke | Self::RevokeOthers => "POST",
+            Self::Session | Self::Sessions => "GET, HEAD",
+            Self::OneSession => "DELETE",
         }
     }
 }
@@ -66,7 +86,8 @@ pub async fn serve(
     // None of them opens a socket.
     let reads = matches!(method, Method::GET | Method::HEAD) && !exchange.is_connect();
     let posts = method == Method::POST;
-    if posts {
+    let deletes = method == Method::DELETE;
+    if posts || deletes {
         let headers = &exchange.head.headers;
         exchange
             .state
@@ -79,6 +100,10 @@ pub async fn serve(
         Endpoint::Logout if posts => logout::one(exchange).await,
         Endpoint::LogoutAll if posts => logout::all(exchange).await,
         Endpoint::Session if reads => session::show(exchange).await,
+        Endpoint::Sessions if reads => devices::list(exchange).await,
+        Endpoint::OneSession if deletes => devices::revoke(exchange).await,
+        Endpoint::Revoke if posts => devices::revoke(exchange).await,
+        Endpoint::RevokeOthers if posts => devices::revoke_others(exchange).await,
         _ => {
             let id = exchange.record.request_id.clone();
             exchange.record.reason = Some(crate::base::refusal::Refusal::MethodNotAllowed);

@@ -17,6 +17,7 @@ fn settings() -> SessionSettings {
         touch_interval: Duration::from_secs(6),
         user: "userId".into(),
         roles: "roles".into(),
+        max_per_user: 0,
     }
 }
 

@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 const START: u64 = 1_800_000_000_000;
 
 /// A store in memory that can be switched off and counts touches.
-struct Probe {
+pub(in crate::session) struct Probe {
     inner: MemoryStore,
-    down: AtomicBool,
+    pub(in crate::session) down: AtomicBool,
     touches: AtomicUsize,
     loads: AtomicUsize,
 }
@@ -91,16 +91,16 @@ impl SessionStore for Probe {
     }
 }
 
-struct Bench {
-    store: Arc<Probe>,
-    sessions: Arc<Sessions>,
-    rules: SessionRules,
-    clock: Clock,
+pub(in crate::session) struct Bench {
+    pub(in crate::session) store: Arc<Probe>,
+    pub(in crate::session) sessions: Arc<Sessions>,
+    pub(in crate::session) rules: SessionRules,
+    pub(in crate::session) clock: Clock,
 }
 
 impl Bench {
     /// Without copies: what the store says is what counts.
-    fn new() -> Self {
+    pub(in crate::session) fn new() -> Self {
         Self::with(&CacheSettings {
             entries: 0,
             ..CacheSettings::default()
@@ -128,17 +128,21 @@ impl Bench {
         }
     }
 
-    fn wait(&self, seconds: u64) {
+    pub(in crate::session) fn wait(&self, seconds: u64) {
         self.clock
             .set(self.clock.now().after(Duration::from_secs(seconds)));
     }
 
-    async fn login(&self, user: &str, presented: &HeaderMap) -> Result<Created, Failure> {
+    pub(in crate::session) async fn login(
+        &self,
+        user: &str,
+        presented: &HeaderMap,
+    ) -> Result<Created, Failure> {
         let began = self.sessions.begin_login().await?;
         self.login_begun_at(began, user, presented).await
     }
 
-    async fn login_begun_at(
+    pub(in crate::session) async fn login_begun_at(
         &self,
         began: Epoch,
         user: &str,
@@ -160,11 +164,11 @@ impl Bench {
             .await
     }
 
-    async fn signed_in(&self, user: &str) -> HeaderMap {
+    pub(in crate::session) async fn signed_in(&self, user: &str) -> HeaderMap {
         cookies(&[&self.login(user, &HeaderMap::new()).await.unwrap().cookie])
     }
 
-    async fn reason(&self, headers: &HeaderMap) -> Refusal {
+    pub(in crate::session) async fn reason(&self, headers: &HeaderMap) -> Refusal {
         match self.sessions.lookup(&self.rules, headers, true).await {
             Ok(Lookup::Dead(reason)) => reason,
             Err(failure) => failure.refusal,
@@ -172,7 +176,7 @@ impl Bench {
         }
     }
 
-    async fn live(&self, headers: &HeaderMap) -> Session {
+    pub(in crate::session) async fn live(&self, headers: &HeaderMap) -> Session {
         match self.sessions.lookup(&self.rules, headers, true).await {
             Ok(Lookup::Live(session)) => session,
             other => panic!("{other:?}"),
@@ -186,6 +190,7 @@ fn rules(secrets: &[&str]) -> SessionRules {
         idle_timeout: Duration::from_secs(100),
         absolute_timeout: Duration::from_secs(1000),
         touch_interval: Duration::from_secs(10),
+        max_per_user: 0,
         user: "userId".into(),
         roles: "roles".into(),
     };
@@ -201,7 +206,7 @@ fn rules(secrets: &[&str]) -> SessionRules {
     SessionRules::new(settings, "sess:".into(), cookie)
 }
 
-fn cookies(values: &[&str]) -> HeaderMap {
+pub(in crate::session) fn cookies(values: &[&str]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for value in values {
         let line = format!("sid={}", cookie::encode(value));
