@@ -1,6 +1,7 @@
 //! Layer 7: what operators and their tools ask, on a listener of its own:
 //! `/healthz`, `/readyz` and `/metrics`. Never on the public one.
 
+pub mod control;
 pub mod health;
 
 use std::convert::Infallible;

@@ -2,6 +2,7 @@
 //! should.
 
 pub mod build;
+pub mod control;
 pub mod logging;
 pub mod signals;
 
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::admin::control::Control;
 use crate::admin::health::Health;
 use crate::admin::{Admin, serve};
 use crate::base::clock::Clock;
@@ -60,6 +62,7 @@ pub fn run(
     // Dropped, and so removed, when the process ends.
     let _socket_files = std::mem::take(&mut bound.files);
     let admin_socket = bind_admin(&mut compiled)?;
+    let (control_socket, _control_file) = control::bind(&compiled)?.unzip();
 
     let background = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -124,6 +127,17 @@ pub fn run(
             let state = state.clone();
             move || state.load_full()
         }));
+        if let Some(socket) = control_socket {
+            let control = Arc::new(Control {
+                sessions: sessions.clone(),
+                state: state.clone(),
+            });
+            tokio::spawn(async move {
+                if let Err(error) = crate::admin::control::serve(socket, control).await {
+                    tracing::error!(%error, "the control socket is lost");
+                }
+            });
+        }
         if let Some(socket) = admin_socket {
             let wants = &compiled.admin;
             let admin = Arc::new(Admin {

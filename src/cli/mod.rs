@@ -6,6 +6,7 @@ pub mod demo_app;
 pub mod healthcheck;
 pub mod run;
 pub mod schema;
+pub mod sessions;
 pub mod user;
 
 use std::io::IsTerminal;
@@ -61,6 +62,9 @@ enum Command {
     /// Add, change, remove and list the users of a users file
     #[command(subcommand)]
     User(user::UserCommand),
+    /// List, end, count and move the sessions of the store
+    #[command(subcommand)]
+    Sessions(sessions::SessionsCommand),
     /// Print the JSON Schema of the configuration, for editors
     Schema,
     /// Print a completion script for a shell
@@ -95,6 +99,7 @@ pub fn main() -> ExitCode {
             }
         }
         Command::User(command) => finish(user::run(command)),
+        Command::Sessions(command) => sessions::run(command),
         Command::Schema => finish(schema::run().map_err(|e| format!("cannot write: {e}"))),
         Command::Completions { shell } => {
             let mut command = Arguments::command();

@@ -2,6 +2,7 @@
 //! every combination checked. No sockets, no open files.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use http::HeaderName;
 
@@ -82,6 +83,25 @@ pub struct AdminSettings {
     pub ready_requires_store: bool,
     /// Whether `/readyz` needs the upstreams.
     pub ready_requires_upstream: bool,
+    /// Where the control socket is.
+    pub control: ControlPlace,
+}
+
+/// `admin.control`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlPlace {
+    /// There is none, or the store needs none: others can open it as well.
+    Nowhere,
+    /// Here.
+    At {
+        /// Where.
+        path: PathBuf,
+        /// Whether the file names it.
+        asked: bool,
+    },
+    /// Under this name in the runtime folder of the service or the user, if
+    /// there is one.
+    Runtime(String),
 }
 
 /// `log.format`.

@@ -323,7 +323,7 @@ pub const KEYS: &[Key] = &[
 
     key("admin.listen", Kind::ListenOrOff, r#""127.0.0.1:9180""#, "The listener of `/healthz`, `/readyz` and `/metrics`; `\"off\"`: none. They are never on the public listener."),
     key("admin.ready_requires", Kind::List(&Kind::Word(&["store", "upstream"])), "[]", "What `/readyz` needs beside being started and not draining: `\"store\"`, `\"upstream\"`."),
-    key("admin.control", Kind::Text, r#""auto""#, "The Unix socket by which the command line reaches a running proxy whose store is embedded.").later(),
+    key("admin.control", Kind::Text, r#""auto""#, "The Unix socket (mode 0600) by which `cloakroom sessions` reaches a running proxy whose store is embedded: a path, `\"off\"`, or `\"auto\"`: `control.sock` in the folder of the store; with `memory:` a name of its own in `$RUNTIME_DIRECTORY` or `$XDG_RUNTIME_DIR`."),
 
     key("log.format", Kind::Word(&["auto", "text", "json"]), r#""auto""#, "`\"text\"`, `\"json\"`, or `\"auto\"`: text on a terminal, else JSON."),
     key("log.level", Kind::Word(LEVELS), r#""info""#, "The least important messages that are logged."),

@@ -249,6 +249,11 @@ impl Settings {
         }
     }
 
+    /// The folder from which relative paths are counted.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Keeps a setting, as far as it could be understood.
     pub fn insert(&mut self, path: String, given: Given) {
         self.values.insert(path, given);

@@ -69,6 +69,27 @@ impl Drop for SocketFile {
 ///
 /// What is in the way, and how to mend it.
 pub fn bind_unix(path: &Path, count: usize) -> Result<(Vec<UnixListener>, SocketFile), String> {
+    bind_file(path, count, 0o660)
+}
+
+/// Binds a Unix socket that its owner alone may connect to (mode 0600); the
+/// rest is as with [`bind_unix`].
+///
+/// # Errors
+///
+/// What is in the way, and how to mend it.
+pub fn bind_private(path: &Path) -> Result<(UnixListener, SocketFile), String> {
+    let (mut sockets, file) = bind_file(path, 1, 0o600)?;
+    let socket = sockets.pop();
+    let socket = socket.ok_or_else(|| format!("cannot listen on unix:{}", path.display()))?;
+    Ok((socket, file))
+}
+
+fn bind_file(
+    path: &Path,
+    count: usize,
+    mode: u32,
+) -> Result<(Vec<UnixListener>, SocketFile), String> {
     remove_stale(path)?;
     let explain = |error: io::Error| {
         let fix = match error.kind() {
@@ -91,7 +112,7 @@ pub fn bind_unix(path: &Path, count: usize) -> Result<(Vec<UnixListener>, Socket
             identity: (data.dev(), data.ino()),
         };
         // Before anybody can connect.
-        fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         socket.listen(BACKLOG)?;
         let first: UnixListener = socket.into();
         let mut sockets = Vec::with_capacity(count);

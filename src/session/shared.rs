@@ -63,6 +63,17 @@ impl Shared {
     }
 }
 
+impl Default for Shared {
+    /// For a process that looks once and ends: nothing is copied.
+    fn default() -> Self {
+        let none = CacheSettings {
+            entries: 0,
+            ..CacheSettings::default()
+        };
+        Self::new(&none, None)
+    }
+}
+
 impl Listener for Shared {
     fn record_changed(&self, key: &str) {
         self.cache.record_changed(key);

@@ -39,6 +39,7 @@ mod refusals;
 mod revocation;
 mod rotation;
 mod secrecy;
+mod sessions_cli;
 mod sockets;
 mod tamper;
 mod targets;

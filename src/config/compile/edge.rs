@@ -298,5 +298,6 @@ pub fn admin(
         listen,
         ready_requires_store: needs("store"),
         ready_requires_upstream: needs("upstream"),
+        control: super::control::compile(settings, &admin.get::<String>("control")?)?,
     })
 }

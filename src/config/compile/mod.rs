@@ -1,6 +1,7 @@
 //! From settings to what requests need: defaults filled in, references
 //! resolved, and everything that must fit together checked.
 
+mod control;
 mod cors;
 mod edge;
 mod login;

@@ -40,6 +40,14 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// What is wrong and how to mend it, for where there is no file to show.
+    pub fn sentence(&self) -> String {
+        match &self.help {
+            Some(help) => format!("{}; {help}", self.what),
+            None => self.what.clone(),
+        }
+    }
+
     /// The same fault, mended another way.
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());

@@ -136,6 +136,20 @@ fn without_newline(bytes: &[u8]) -> &[u8] {
     bytes.strip_suffix(b"\r").unwrap_or(bytes)
 }
 
+/// Understands the URL of a store that does not stand in a file. A relative
+/// folder in it is counted from `folder`.
+///
+/// # Errors
+///
+/// In a sentence, without a word of the URL that may be secret.
+pub fn store_url(url: &str, folder: &Path) -> Result<StoreUrl, String> {
+    let context = Context {
+        folder,
+        environment: None,
+    };
+    read_store(&Value::String(url.to_owned()), &context).map_err(|fault| fault.sentence())
+}
+
 /// Reads the store's URL.
 ///
 /// # Errors

@@ -46,7 +46,27 @@ fn all(pages: &Pages) -> Vec<String> {
                 link: Some((XSS, XSS)),
             })
             .unwrap(),
+        pages
+            .devices(&DevicesPage {
+                user: XSS,
+                devices: &[device(false), device(true)],
+                prefix: XSS,
+            })
+            .unwrap(),
     ]
+}
+
+fn device(current: bool) -> DeviceEntry {
+    let both = || (XSS.to_owned(), XSS.to_owned());
+    DeviceEntry {
+        handle: XSS.into(),
+        name: XSS.into(),
+        user_agent: XSS.into(),
+        address: XSS.into(),
+        created: both(),
+        seen: both(),
+        current,
+    }
 }
 
 /// The text between two marks, the marks excluded.
