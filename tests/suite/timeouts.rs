@@ -186,6 +186,6 @@ fn no_touch_brings_a_session_back() {
         });
         // A touch that is still on its way comes before this answer.
         assert_eq!(session::state(&proxy, &alice), "unknown_session");
-        assert_eq!(redis.keys("*"), Vec::<String>::new());
+        assert_eq!(redis.keys("sess:*"), Vec::<String>::new());
     }
 }
