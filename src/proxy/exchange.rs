@@ -1,5 +1,6 @@
 //! The path of a request, from its head to the head of its response.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::endpoints::{self, Endpoint};
 use super::record::Record;
 use super::request_id;
 use super::respond::{self, Form};
+use super::set_cookie;
 use super::state::{State, Worker};
 use super::tunnel::{Hold, Tunnel};
 use crate::base::refusal::{Failure, Refusal};
@@ -83,20 +85,33 @@ pub async fn exchange(
     let handshake = Handshake::take(&mut head, protocol.as_ref().map(Protocol::as_str));
     let grant = state.cors.grant(&head.headers);
     let is_head = head.method == Method::HEAD;
-    let read = match found {
-        Some(refusal) => {
-            record.client = Some(conn.peer.ip());
-            Err(refusal)
-        }
-        None => read_head(conn, &state, &head, &mut record),
+    // On HTTP/2 a stream has an end of its own.
+    let ends = head.version != Version::HTTP_2;
+    let client = match found {
+        Some(refusal) => Err(refusal),
+        None => read_client(conn, &state, &head),
     };
+    let known = match &client {
+        Ok(client) => Some(client.ip),
+        // What a trusted proxy sends is somebody else's.
+        Err(_) => (!state.trust.trusts_peer(conn)).then_some(conn.peer.ip()),
+    };
+    record.client = Some(known.unwrap_or(conn.peer.ip()));
+    let mut wait = known.and_then(|ip| limit(worker, ip));
+    let read = client.and_then(|client| {
+        let target = read_target(&head, &mut record)?;
+        Ok((client, target))
+    });
     let mut secure = conn.tls;
-    let mut wait = None;
     let (result, mut record) = match read {
-        Err(refusal) => (Err((refusal.into(), form)), record),
+        Err(refusal) => {
+            // A refusal that ends the connection is not to be another one.
+            wait = wait.filter(|_| found.is_none() && !respond::ends_connection(refusal));
+            let refusal = wait.map_or(refusal, |_| Refusal::RateLimited);
+            (Err((refusal.into(), form)), record)
+        }
         Ok((client, target)) => {
             secure = client.secure(state.public_origin.as_ref());
-            wait = limit(worker, &client);
             let origin = client.own_origin(&target, state.public_origin.as_ref());
             let mut exchange = Exchange {
                 worker,
@@ -156,7 +171,7 @@ pub async fn exchange(
     if let Some(wait) = wait {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds(wait)));
     }
-    if found.is_some() {
+    if found.is_some() && ends {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if let Some(hsts) = state.hsts.as_ref().filter(|_| secure) {
@@ -168,9 +183,9 @@ pub async fn exchange(
 }
 
 /// How long a client has to wait, if this is one request too many of it.
-fn limit(worker: &Worker, client: &Client) -> Option<Duration> {
+fn limit(worker: &Worker, client: IpAddr) -> Option<Duration> {
     let limiter = worker.limiter.as_ref()?;
-    limiter.count(client.ip).err()
+    limiter.count(client).err()
 }
 
 /// Whole seconds, and enough of them.
@@ -179,17 +194,14 @@ fn seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(begun).max(1)
 }
 
-/// The first facts: who asks, and for what.
-fn read_head(
-    conn: &ConnInfo,
-    state: &State,
-    head: &Parts,
-    record: &mut Record,
-) -> Result<(Client, Target), Refusal> {
-    record.client = Some(conn.peer.ip());
+/// The first fact: who asks.
+fn read_client(conn: &ConnInfo, state: &State, head: &Parts) -> Result<Client, Refusal> {
     hop::check_request_framing(&head.headers, head.version)?;
-    let client = Client::resolve(conn, &head.headers, &state.trust)?;
-    record.client = Some(client.ip);
+    Client::resolve(conn, &head.headers, &state.trust)
+}
+
+/// The second: for what.
+fn read_target(head: &Parts, record: &mut Record) -> Result<Target, Refusal> {
     let target = Target::parse(&head.method, &head.uri, &head.headers, head.version)?;
     record.host = Some(target.host().to_owned());
     if hop::is_looping(&head.headers, VIA_PSEUDONYM) {
@@ -200,7 +212,7 @@ fn read_head(
     if head.headers.get_all(EXPECT).iter().any(expects_more) {
         return Err(Refusal::ExpectationFailed);
     }
-    Ok((client, target))
+    Ok(target)
 }
 
 impl Exchange<'_> {
@@ -360,7 +372,11 @@ impl Exchange<'_> {
         let forwarded = upstreams.forward(&outbound, request, watch.as_ref()).await;
         let mut answer = forwarded.map_err(|failure| blame(failure, watch.as_ref()))?;
         let headers = answer.response.headers_mut();
-        self.drop_our_cookie(headers);
+        set_cookie::drop_ours(
+            &self.state.sessions.cookie,
+            headers,
+            &self.record.request_id,
+        );
         // The next answer will do where this one may be kept for others.
         if let Some(cookie) = renewed.filter(|_| !is_for_all(headers)) {
             headers.append(SET_COOKIE, cookie);
@@ -402,34 +418,6 @@ impl Exchange<'_> {
         }
         let watch = body.watch();
         Ok((body.into(), Some(watch)))
-    }
-
-    /// The application does not set our cookie.
-    fn drop_our_cookie(&self, headers: &mut HeaderMap) {
-        let cookie = &self.state.sessions.cookie;
-        if !headers
-            .get_all(SET_COOKIE)
-            .iter()
-            .any(|value| cookie.is_ours_set_cookie(value))
-        {
-            return;
-        }
-        let request_id = self.record.request_id.to_str().unwrap_or_default();
-        tracing::warn!(
-            request_id,
-            cookie = cookie.name,
-            "dropped the application's Set-Cookie of the session cookie's name"
-        );
-        let kept: Vec<HeaderValue> = headers
-            .get_all(SET_COOKIE)
-            .iter()
-            .filter(|value| !cookie.is_ours_set_cookie(value))
-            .cloned()
-            .collect();
-        headers.remove(SET_COOKIE);
-        for value in kept {
-            headers.append(SET_COOKIE, value);
-        }
     }
 }
 

@@ -7,8 +7,11 @@ pub mod exchange;
 pub mod record;
 pub mod request_id;
 pub mod respond;
+pub mod set_cookie;
 pub mod state;
 pub mod tunnel;
+pub mod unparsed;
 
 pub use exchange::exchange;
 pub use state::{State, Worker};
+pub use unparsed::unparsed;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{HeaderValue, Method, StatusCode, Version};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, Version};
 
 use super::access_log::Line;
 use super::state::{State, Worker};
@@ -68,14 +69,35 @@ impl Record {
         request: &http::request::Parts,
         request_id: HeaderValue,
     ) -> Self {
+        let path = request.uri.path().to_owned();
+        let method = request.method.clone();
+        Self::new(worker, state, method, path, request.version, request_id)
+    }
+
+    /// Begins the notes about a head that could not be parsed.
+    pub fn unparsed(worker: &Arc<Worker>, state: &Arc<State>, request_id: HeaderValue) -> Self {
+        // Not a word of it is known for certain.
+        let method = Method::from_bytes(b"-").unwrap_or_default();
+        let (path, version) = ("-".to_owned(), Version::HTTP_11);
+        Self::new(worker, state, method, path, version, request_id)
+    }
+
+    fn new(
+        worker: &Arc<Worker>,
+        state: &Arc<State>,
+        method: Method,
+        path: String,
+        version: Version,
+        request_id: HeaderValue,
+    ) -> Self {
         Self {
             worker: worker.clone(),
             state: state.clone(),
             start: Instant::now(),
             time: SystemTime::now(),
-            method: request.method.clone(),
-            path: request.uri.path().to_owned(),
-            version: request.version,
+            method,
+            path,
+            version,
             request_id,
             client: None,
             host: None,
@@ -127,6 +149,14 @@ impl Record {
     /// How often it makes sense to say so.
     pub fn touch_interval(&self) -> Duration {
         self.state.sessions.settings.touch_interval
+    }
+
+    /// Ends the notes with an answer that is there as a whole.
+    pub fn answered(mut self, response: &Response<Bytes>, reason: Option<Refusal>) {
+        self.status = Some(response.status());
+        self.reason = reason;
+        self.bytes_out = u64::try_from(response.body().len()).unwrap_or(u64::MAX);
+        self.complete = true;
     }
 
     fn status_code(&self) -> u16 {

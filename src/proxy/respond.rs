@@ -64,11 +64,15 @@ pub fn refusal(state: &State, refusal: Refusal, form: Form, id: &HeaderValue) ->
     if refusal.is_temporary() {
         headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
     }
-    // What follows on this connection cannot be told from what came before.
-    if matches!(refusal, Refusal::BadFraming | Refusal::BadHost) {
+    if ends_connection(refusal) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// Whether what follows on the connection cannot be told from what came before.
+pub fn ends_connection(refusal: Refusal) -> bool {
+    matches!(refusal, Refusal::BadFraming | Refusal::BadHost)
 }
 
 /// Says in `Proxy-Status` why this is not the application's answer.

@@ -5,10 +5,12 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use http_body_util::Full;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio_rustls::server::TlsStream;
 
+use super::bare::Refuse;
 use super::deadlines::Deadlines;
 use super::proxy_protocol::{self, Proxied};
 use super::redirect;
@@ -18,7 +20,7 @@ use super::stream::{Early, Io, Protocol};
 use super::tls::Tls;
 use crate::base::metrics::Metrics;
 use crate::base::refusal::Refusal;
-use crate::proxy::{Worker, exchange};
+use crate::proxy::{Worker, exchange, unparsed};
 use crate::wire::client::ConnInfo;
 
 /// How much is read at once to see whether a PROXY header comes.
@@ -103,22 +105,33 @@ async fn begin<T: Io>(
         // Nothing has been asked, so nothing is owed.
         _ = drain.wait_for(|draining| *draining) => return,
     };
+    let info = Arc::new(info);
+    let refuse: Refuse = {
+        let (worker, info) = (worker.clone(), info.clone());
+        match purpose {
+            Purpose::Redirect(_) => {
+                Box::new(move |refusal| redirect::unparsed(&worker, &info, refusal))
+            }
+            Purpose::Plain | Purpose::Tls => {
+                Box::new(move |refusal| unparsed(&worker, &info, refusal))
+            }
+        }
+    };
     let serving = Serving {
         deadlines,
         peer: info.peer.ip(),
         settings: shared.settings,
         metrics: shared.metrics,
+        refuse,
         drain,
     };
-    let info = Arc::new(info);
     match opened {
         Err(_) => {}
         Ok(Opened::Plain(stream, protocol)) => {
             if let Purpose::Redirect(port) = purpose {
-                let metrics = serving.metrics.clone();
                 let answer = move |request, found| {
-                    let response = redirect::answer(&request, found, port, &metrics);
-                    std::future::ready(response)
+                    let response = redirect::answer(&worker, &info, request, found, port);
+                    std::future::ready(response.map(Full::new))
                 };
                 serve::serve(stream, protocol, serving, answer).await;
                 return;

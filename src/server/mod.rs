@@ -1,7 +1,9 @@
 //! Layer 6: sockets, connections, protocols and their timers.
 
+pub mod bare;
 pub mod connection;
 pub mod deadlines;
+pub mod frames;
 pub mod listener;
 pub mod proxy_protocol;
 pub mod redirect;

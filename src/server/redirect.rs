@@ -1,50 +1,76 @@
 //! The plaintext listener beside TLS: it sends people to https and does
 //! nothing else. It knows no session and forwards nothing.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 
-use crate::base::metrics::Metrics;
 use crate::base::refusal::Refusal;
+use crate::proxy::Worker;
+use crate::proxy::record::Record;
+use crate::proxy::request_id;
+use crate::upstream::request::REQUEST_ID;
+use crate::wire::client::ConnInfo;
 use crate::wire::hop;
 use crate::wire::proxy_status::{self, PROXY_STATUS};
 use crate::wire::target::Target;
 
 /// What a request gets: GET and HEAD 308 to the same host and target with
 /// https, at this port; anything else 403, since what it carries has been sent
-/// in the clear already. A host or target that is not valid gets 400.
+/// in the clear already. A host or target that is not valid gets 400. It is
+/// counted, and noted in the access log.
 pub fn answer<B>(
-    request: &Request<B>,
+    worker: &Arc<Worker>,
+    conn: &ConnInfo,
+    request: Request<B>,
     found: Option<Refusal>,
     port: u16,
-    metrics: &Metrics,
-) -> Response<Full<Bytes>> {
-    let response = match found.map_or_else(|| place(request, port), Err) {
-        Ok(place) => redirect(place),
-        Err(refusal) => {
-            metrics.refused(refusal);
-            refuse(refusal)
-        }
+) -> Response<Bytes> {
+    let state = worker.state.load_full();
+    let (head, _) = request.into_parts();
+    let id = request_id::of(conn, &state, &head.headers);
+    let mut record = Record::begin(worker, &state, &head, id.clone());
+    let result = match found {
+        Some(refusal) => Err(refusal),
+        None => place(&head, port, &mut record.host),
     };
-    tracing::debug!(
-        method = %request.method(),
-        path = request.uri().path(),
-        status = response.status().as_u16(),
-        "a request over plain http"
-    );
+    finish(record, conn, result, id)
+}
+
+/// What a head gets that could not be parsed.
+pub fn unparsed(worker: &Arc<Worker>, conn: &ConnInfo, refusal: Refusal) -> Response<Bytes> {
+    let state = worker.state.load_full();
+    let id = request_id::of(conn, &state, &HeaderMap::new());
+    let record = Record::unparsed(worker, &state, id.clone());
+    finish(record, conn, Err(refusal), id)
+}
+
+fn finish(
+    mut record: Record,
+    conn: &ConnInfo,
+    result: Result<HeaderValue, Refusal>,
+    id: HeaderValue,
+) -> Response<Bytes> {
+    let reason = result.as_ref().err().copied();
+    let mut response = response(result);
+    response.headers_mut().insert(REQUEST_ID, id);
+    record.client = Some(conn.peer.ip());
+    record.answered(&response, reason);
     response
 }
 
-fn place<B>(request: &Request<B>, port: u16) -> Result<HeaderValue, Refusal> {
-    hop::check_request_framing(request.headers(), request.version())?;
-    let (method, version) = (request.method(), request.version());
-    let target = Target::parse(method, request.uri(), request.headers(), version)?;
+/// Where to. Also says for which host it was.
+fn place(head: &Parts, port: u16, host: &mut Option<String>) -> Result<HeaderValue, Refusal> {
+    hop::check_request_framing(&head.headers, head.version)?;
+    let target = Target::parse(&head.method, &head.uri, &head.headers, head.version)?;
+    *host = Some(target.host().to_owned());
     if target.host().is_empty() {
         return Err(Refusal::BadHost);
     }
-    if !matches!(*method, Method::GET | Method::HEAD) {
+    if !matches!(head.method, Method::GET | Method::HEAD) {
         return Err(Refusal::HttpsRequired);
     }
     let port = match port {
@@ -55,16 +81,23 @@ fn place<B>(request: &Request<B>, port: u16) -> Result<HeaderValue, Refusal> {
     HeaderValue::from_str(&place).map_err(|_| Refusal::BadRequestTarget)
 }
 
-fn redirect(place: HeaderValue) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
+fn response(result: Result<HeaderValue, Refusal>) -> Response<Bytes> {
+    match result {
+        Ok(place) => redirect(place),
+        Err(refusal) => refuse(refusal),
+    }
+}
+
+fn redirect(place: HeaderValue) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
     response.headers_mut().insert(LOCATION, place);
     response
 }
 
-fn refuse(refusal: Refusal) -> Response<Full<Bytes>> {
+fn refuse(refusal: Refusal) -> Response<Bytes> {
     let body = serde_json::json!({ "error": refusal.message(), "reason": refusal.label() });
-    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+    let mut response = Response::new(Bytes::from(body.to_string()));
     *response.status_mut() = refusal.status();
     let headers = response.headers_mut();
     headers.insert(PROXY_STATUS, proxy_status::value(refusal));
@@ -78,15 +111,16 @@ fn refuse(refusal: Refusal) -> Response<Full<Bytes>> {
 mod tests {
     use super::*;
 
-    fn ask(method: &str, target: &str, host: Option<&str>, port: u16) -> Response<Full<Bytes>> {
+    fn ask(method: &str, target: &str, host: Option<&str>, port: u16) -> Response<Bytes> {
         let mut request = Request::builder().method(method).uri(target);
         if let Some(host) = host {
             request = request.header("host", host);
         }
-        answer(&request.body(()).unwrap(), None, port, &Metrics::new())
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        response(place(&head, port, &mut None))
     }
 
-    fn location(response: &Response<Full<Bytes>>) -> Option<&str> {
+    fn location(response: &Response<Bytes>) -> Option<&str> {
         response.headers().get(LOCATION)?.to_str().ok()
     }
 

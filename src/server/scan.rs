@@ -36,6 +36,11 @@ struct Cells {
 }
 
 impl Findings {
+    /// How many requests the parser has read.
+    pub fn requests(&self) -> u64 {
+        self.0.parsed.load(Ordering::Relaxed)
+    }
+
     /// The verdict on the next request. To be asked once for each, in order.
     pub fn next_request(&self) -> Option<Refusal> {
         let cells = &self.0;
@@ -104,9 +109,20 @@ impl Scanner {
         self.findings.clone()
     }
 
+    /// How many requests the parser has read.
+    pub fn requests(&self) -> u64 {
+        self.findings.requests()
+    }
+
     /// Whether everything that came is whole messages.
     pub fn between_messages(&self) -> bool {
         self.state == State::RequestLine && self.line.is_empty() && !self.cut
+    }
+
+    /// Whether bytes came that belong to no request that the parser has read,
+    /// or to the body of the last one.
+    pub fn has_more(&self) -> bool {
+        self.number > self.requests() || !self.between_messages()
     }
 
     /// Whether the message that is being read can not become whole: its

@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::watch;
 
+use super::bare::{Bare, Refuse};
 use super::deadlines::{Busy, Deadlines, Watchdog};
 use super::scan::Scanner;
 use super::settings::ServerSettings;
@@ -56,6 +58,8 @@ pub struct Serving {
     pub settings: Arc<ServerSettings>,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// What a head gets that the HTTP/1 parser refuses.
+    pub refuse: Refuse,
     /// True once connections are to end.
     pub drain: watch::Receiver<bool>,
 }
@@ -78,15 +82,24 @@ where
         peer,
         settings,
         metrics,
+        refuse,
         mut drain,
     } = serving;
     let watchdog = Watchdog::new(deadlines.clone());
     let scanner = (protocol == Protocol::Http1).then(Scanner::new);
     let findings = scanner.as_ref().map(Scanner::findings);
-    let stream = Stream::new(stream, deadlines.clone(), scanner);
+    let answered = Arc::new(AtomicBool::new(false));
+    let note_answer = answered.clone();
+    let bare = Bare::new(Box::new(move |refusal| {
+        note_answer.store(true, Ordering::Relaxed);
+        refuse(refusal)
+    }));
+    let http1 = scanner.map(|scanner| (scanner, bare));
+    let stream = Stream::new(stream, deadlines.clone(), http1);
     if protocol == Protocol::Http2 {
         deadlines.watch_streams();
     }
+    let fields = settings.header_count;
     let (hold, released) = Hold::new();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let busy = deadlines.request();
@@ -98,7 +111,12 @@ where
         } else if request.headers().contains_key(UPGRADE) {
             request.extensions_mut().insert(hold.clone());
         }
-        let found = findings.as_ref().and_then(|f| f.next_request());
+        let found = match &findings {
+            Some(findings) => findings.next_request(),
+            // HTTP/1's parser counts by itself.
+            None if request.headers().len() > fields => Some(Refusal::RequestHeaderTooLarge),
+            None => None,
+        };
         let response = answer(request, found);
         async move {
             let response = response.await;
@@ -139,16 +157,16 @@ where
         }
     };
     if let Err(error) = ended {
-        note(&error, peer, &metrics);
+        let counted = answered.load(Ordering::Relaxed);
+        note(&error, peer, (!counted).then_some(&metrics));
     }
     // A tunnel on this connection counts as the connection.
     released.wait().await;
 }
 
-/// Counts and logs what the parser refused by itself. (It has answered with 400
-/// or 431 and an empty body by then.) Anything else that ends a connection is
-/// the client's affair.
-fn note(error: &hyper::Error, client: IpAddr, metrics: &Metrics) {
+/// Logs what the parser refused, and counts it where no answer of ours did.
+/// Anything else that ends a connection is the client's affair.
+fn note(error: &hyper::Error, client: IpAddr, metrics: Option<&Arc<Metrics>>) {
     let refusal = if error.is_parse_too_large() {
         Refusal::RequestHeaderTooLarge
     } else if error.is_parse() {
@@ -158,7 +176,9 @@ fn note(error: &hyper::Error, client: IpAddr, metrics: &Metrics) {
         tracing::debug!(%client, %error, cause, "a connection ended early");
         return;
     };
-    metrics.refused(refusal);
+    if let Some(metrics) = metrics {
+        metrics.refused(refusal);
+    }
     let reason = refusal.label();
     tracing::warn!(%client, reason, cause = %error, "refused before it was a request");
 }

@@ -9,7 +9,9 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
+use super::bare::Bare;
 use super::deadlines::Deadlines;
+use super::frames::Frames;
 use super::scan::Scanner;
 
 /// What every HTTP/2 connection with prior knowledge begins with (RFC 9113
@@ -144,19 +146,80 @@ pub struct Stream<T> {
     /// Follows what an HTTP/1 client sends. In HTTP/2 frames come between
     /// requests, and reading moves no deadline.
     scanner: Option<Scanner>,
+    /// Follows what an HTTP/2 client sends, and what it has made of it that is
+    /// still to be read.
+    frames: Frames,
+    framed: Bytes,
+    /// Holds back what the parser says of what an HTTP/1 client sends.
+    bare: Option<Bare>,
     /// Whether the client has shut down its sending side after a request that
     /// is still being answered.
     half_closed: bool,
 }
 
 impl<T: Io> Stream<T> {
-    /// A stream of HTTP/1, if there is a scanner, or HTTP/2.
-    pub fn new(inner: Early<T>, deadlines: Deadlines, scanner: Option<Scanner>) -> Self {
+    /// A stream of HTTP/1, with a scanner and with what the parser's refusals
+    /// become; or of HTTP/2.
+    pub fn new(inner: Early<T>, deadlines: Deadlines, http1: Option<(Scanner, Bare)>) -> Self {
+        let (scanner, bare) = http1.unzip();
         Self {
             inner,
             deadlines,
             scanner,
+            frames: Frames::new(),
+            framed: Bytes::new(),
+            bare,
             half_closed: false,
+        }
+    }
+
+    /// The requests that the parser has read.
+    fn requests(&self) -> u64 {
+        self.scanner.as_ref().map_or(0, Scanner::requests)
+    }
+
+    /// Reads from an HTTP/2 client.
+    fn read_frames(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        while !self.framed.has_remaining() {
+            ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
+            let read = buffer.filled().get(before..).unwrap_or_default();
+            match self.frames.feed(read)? {
+                // An empty one is the end.
+                None => return Poll::Ready(Ok(())),
+                Some(changed) => self.framed = changed.into(),
+            }
+            buffer.set_filled(before);
+        }
+        let take = self.framed.len().min(buffer.remaining());
+        buffer.put_slice(&self.framed.split_to(take));
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends what was held back.
+    fn release(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(bare) = &mut self.bare else {
+            return Poll::Ready(Ok(()));
+        };
+        bare.poll_release(&mut self.inner, context)
+    }
+
+    /// Writes bytes, but for a refusal of the parser at their end.
+    fn write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.release(context))?;
+        let requests = self.requests();
+        let now = match &mut self.bare {
+            Some(bare) => bare.hold(bytes, requests),
+            None => bytes.len(),
+        };
+        match bytes.split_at_checked(now) {
+            Some(([], held)) if !held.is_empty() => Poll::Ready(Ok(held.len())),
+            Some((now, _)) => Pin::new(&mut self.inner).poll_write(context, now),
+            None => Pin::new(&mut self.inner).poll_write(context, bytes),
         }
     }
 
@@ -186,11 +249,12 @@ impl<T: Io> AsyncRead for Stream<T> {
         if this.scanner.as_ref().is_some_and(Scanner::is_broken) {
             return Poll::Ready(Err(broken()));
         }
+        ready!(this.release(context))?;
+        let Some(scanner) = &mut this.scanner else {
+            return this.read_frames(context, buffer);
+        };
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.inner).poll_read(context, buffer))?;
-        let Some(scanner) = &mut this.scanner else {
-            return Poll::Ready(Ok(()));
-        };
         let read = buffer.filled().get(before..).unwrap_or_default();
         if !read.is_empty() {
             this.deadlines.received();
@@ -217,7 +281,7 @@ impl<T: Io> AsyncWrite for Stream<T> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.inner).poll_write(context, bytes);
+        let result = self.write(context, bytes);
         self.noted(result)
     }
 
@@ -226,7 +290,17 @@ impl<T: Io> AsyncWrite for Stream<T> {
         context: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.inner).poll_write_vectored(context, pieces);
+        // The parser's refusals come in one piece.
+        let result = match pieces {
+            [piece] => self.write(context, piece),
+            _ => match self.release(context) {
+                Poll::Ready(Ok(())) => {
+                    Pin::new(&mut self.inner).poll_write_vectored(context, pieces)
+                }
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Pending => Poll::Pending,
+            },
+        };
         self.noted(result)
     }
 
@@ -235,11 +309,24 @@ impl<T: Io> AsyncWrite for Stream<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let requests = self.requests();
+        if self.bare.as_ref().is_some_and(|b| b.is_overtaken(requests)) {
+            let released = self.release(context);
+            ready!(self.noted(released))?;
+        }
         Pin::new(&mut self.inner).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
+        let this = &mut *self;
+        if let Some(bare) = &mut this.bare
+            && this.scanner.as_ref().is_some_and(Scanner::has_more)
+        {
+            bare.replace();
+        }
+        let released = this.release(context);
+        ready!(this.noted(released))?;
+        Pin::new(&mut this.inner).poll_shutdown(context)
     }
 }
 

@@ -65,7 +65,7 @@ impl Target {
         if *method == Method::CONNECT || *method == Method::TRACE {
             return Err(Refusal::MethodNotAllowed);
         }
-        let path_and_query = forwarded(method, uri)?;
+        let path_and_query = forwarded(method, uri, version)?;
         let traits = check(&path_and_query)?;
         let (authority, host_len, port) = host_of(uri, headers, version)?;
         Ok(Self {
@@ -201,7 +201,7 @@ pub(super) fn split_authority(authority: &str) -> Option<(usize, Option<u16>)> {
 }
 
 /// The bytes that go to the upstream.
-fn forwarded(method: &Method, uri: &Uri) -> Result<PathAndQuery, Refusal> {
+fn forwarded(method: &Method, uri: &Uri, version: Version) -> Result<PathAndQuery, Refusal> {
     if uri
         .scheme()
         .is_some_and(|scheme| !matches!(scheme.as_str(), "http" | "https"))
@@ -222,8 +222,10 @@ fn forwarded(method: &Method, uri: &Uri) -> Result<PathAndQuery, Refusal> {
     if text.starts_with('/') {
         return Ok(found.clone());
     }
-    // `http://host?query`: the empty path is `/` (RFC 9110 section 4.2.3).
-    if text.starts_with('?') && uri.scheme().is_some() && uri.authority().is_some() {
+    // `http://host?query`: the empty path is `/` (RFC 9110 section 4.2.3). In
+    // HTTP/2 the client has to write it (RFC 9113 section 8.3.1).
+    let absolute = uri.scheme().is_some() && uri.authority().is_some();
+    if text.starts_with('?') && absolute && version < Version::HTTP_2 {
         return PathAndQuery::try_from(format!("/{text}")).map_err(|_| Refusal::BadRequestTarget);
     }
     Err(Refusal::BadRequestTarget)

@@ -1,9 +1,6 @@
 //! Raw bytes at the edge of HTTP/1.1. Whatever comes, the application sees at
 //! most the one request that was allowed, in framing of our own; what is
 //! ambiguous is refused, and the connection closed.
-//!
-//! hyper answers some of these before anything of ours runs; then there is a
-//! bare 400 (or 431, 505) instead of a refusal.
 
 use crate::harness::backend::{Backend, Recorded};
 use crate::harness::config::Config;

@@ -180,3 +180,36 @@ fn a_client_that_takes_no_answer_is_cut_off() {
         (backend.open() == 0).then_some(())
     });
 }
+
+/// `limits.header_count`, and `limits.header_bytes` as it is announced: name,
+/// value and 32 bytes for each field (RFC 9113 section 6.5.2).
+#[test]
+fn a_head_may_have_so_many_fields_and_bytes_and_no_more() {
+    let backend = Backend::start();
+    let proxy = Config::to(backend.addr())
+        .set("server.limits.header_count", 20)
+        .set("server.limits.header_bytes", "16KiB")
+        .start();
+    let is_served = |count: usize, length: usize| {
+        let (value, mut fields) = ("a".repeat(length), Vec::new());
+        let names: Vec<String> = (0..count).map(|n| format!("x-{n}")).collect();
+        fields.extend(names.iter().map(|name| (name.as_str(), value.as_str())));
+        let mut connection = H2::connect(proxy.addr());
+        let flags = h2::END_HEADERS | h2::END_STREAM;
+        let block = h2::request(h2::GET, "/public", &fields);
+        connection
+            .send(&Frame::new(h2::HEADERS, flags, 1, block))
+            .unwrap();
+        let head = connection.response(1).unwrap();
+        head.payload.first() == Some(&0x88)
+    };
+    assert!(is_served(20, 1));
+    assert!(!is_served(21, 1));
+    let line = proxy.output().wait_for_json(|line| line["status"] == 431);
+    assert_eq!(line["reason"], "request_header_too_large");
+    assert_eq!(line["protocol"], "HTTP/2");
+    assert_eq!(line["aborted"], false);
+    assert!(is_served(20, 120));
+    assert!(!is_served(120, 120), "17 KiB and more");
+    assert_eq!(backend.requests().len(), 2);
+}

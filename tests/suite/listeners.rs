@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use super::expect;
 use crate::harness::backend::{Backend, Reply};
 use crate::harness::config::Config;
 use crate::harness::http::{Client, Request};
@@ -188,7 +189,7 @@ fn a_client_that_closes_ends_its_request_in_the_end() {
     assert_eq!(line["status"], 499);
 }
 
-/// What each head gets: the status, and the reason if it is ours.
+/// What each head gets, those included that the parser refuses by itself.
 #[test]
 fn odd_heads_are_refused_and_the_connection_ends() {
     let backend = Backend::start();
@@ -199,61 +200,70 @@ fn odd_heads_are_refused_and_the_connection_ends() {
         (
             format!("GET /public#x HTTP/1.1\r\n{host}\r\n"),
             400,
-            Some("bad_request_target"),
+            "bad_request_target",
         ),
         (
             format!("GET http://a.example/public#x HTTP/1.1\r\n{host}\r\n"),
             400,
-            Some("bad_request_target"),
+            "bad_request_target",
         ),
         (
             format!("GET /public HTTP/1.1\n{host}\r\n"),
             400,
-            Some("bad_framing"),
+            "bad_framing",
         ),
         (
             format!("GET /public HTTP/1.1\r\n{host}X: y\n\r\n"),
             400,
-            Some("bad_framing"),
+            "bad_framing",
         ),
         (
             format!("GET /public HTTP/1.1\r\n{host}\n"),
             400,
-            Some("bad_framing"),
+            "bad_framing",
         ),
         (
             format!("GET /public HTTP/1.1\r\n{host}X: y\rz\r\n\r\n"),
             400,
-            None,
+            "bad_framing",
         ),
         (
             format!("GET /public HTTP/1.1\r\n{host}X: a\r\n b\r\n\r\n"),
             400,
-            None,
+            "bad_framing",
         ),
         (
             format!("GET /public HTTP/1.1\r\n{host}X: a\0b\r\n\r\n"),
             400,
-            None,
+            "bad_framing",
         ),
-        (format!("GET /pub\0lic HTTP/1.1\r\n{host}\r\n"), 400, None),
+        (
+            format!("GET /pub\0lic HTTP/1.1\r\n{host}\r\n"),
+            400,
+            "bad_framing",
+        ),
         (
             format!("GET /public HTTP/1.1\r\n{host}X : a\r\n\r\n"),
             400,
-            None,
+            "bad_framing",
         ),
         (
             format!("GET /public HTTP/1.1\r\n{host}X: {long}\r\n\r\n"),
             431,
-            None,
+            "request_header_too_large",
         ),
     ] {
         let shown: String = head.chars().take(80).collect();
         let mut client = Client::connect(proxy.addr());
         client.try_send(&head).unwrap();
         let answer = client.read("GET");
-        assert_eq!(answer.status, status, "{shown:?}");
-        assert_eq!(answer.refusal().as_deref(), reason, "{shown:?}");
+        expect::refused(&answer, status, reason);
+        assert_eq!(
+            answer.header("connection").as_deref(),
+            Some("close"),
+            "{shown:?}"
+        );
+        assert_eq!(answer.json()["reason"], reason);
         assert!(client.is_closed(), "{shown:?}");
     }
     assert!(backend.requests().is_empty());
@@ -269,9 +279,81 @@ fn odd_heads_are_refused_and_the_connection_ends() {
             metrics.contains(line).then_some(())
         });
     }
-    proxy
-        .output()
-        .wait_for_json(|line| line["reason"] == "request_header_too_large");
+    let line = proxy.output().wait_for_json(|line| {
+        line["kind"] == "access" && line["reason"] == "request_header_too_large"
+    });
+    assert_eq!(
+        (
+            &line["client"],
+            &line["method"],
+            &line["path"],
+            &line["status"]
+        ),
+        (&"127.0.0.1".into(), &"-".into(), &"-".into(), &431.into())
+    );
+    assert!(line["request_id"].as_str().unwrap().len() >= 16, "{line}");
+}
+
+#[test]
+fn a_head_that_is_none_behind_requests_gets_a_reason_too() {
+    let backend = Backend::start();
+    let proxy = Config::to(backend.addr()).start();
+    let mut client = Client::connect(proxy.addr());
+    let good = "GET /public HTTP/1.1\r\nHost: a\r\n\r\n";
+    client.send(format!("{good}{good}GET / HTTP/1.1\r\n: x\r\n\r\n"));
+    assert_eq!(client.read("GET").status, 200);
+    assert_eq!(client.read("GET").status, 200);
+    expect::refused(&client.read("GET"), 400, "bad_framing");
+    assert!(client.is_closed());
+    let old = "GET /public HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n";
+    let mut client = Client::connect(proxy.addr());
+    client.send(format!("{old}nonsense\r\n\r\n"));
+    assert_eq!(client.read("GET").status, 200);
+    expect::refused(&client.read("GET"), 400, "bad_framing");
+    assert!(client.is_closed());
+    assert_eq!(backend.requests().len(), 3);
+    let metrics = proxy.admin_get("/metrics").text();
+    let line = "cloakroom_refusals_total{reason=\"bad_framing\"} 2";
+    assert!(metrics.contains(line), "{metrics}");
+}
+
+/// An application's bare refusal, and a body that looks like the parser's.
+#[test]
+fn what_only_looks_like_the_parser_s_refusal_is_passed_on() {
+    let bare = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\
+                date: Sat, 21 Nov 2026 04:00:00 GMT\r\n\r\n";
+    let backend = Backend::with(move |request| match request.target.as_str() {
+        "/public/body" => Reply::ok(bare),
+        _ => Reply::take(|mut stream, _| {
+            let answer = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\
+                          Connection: close\r\n\r\n";
+            std::io::Write::write_all(&mut stream, answer.as_bytes()).unwrap();
+        }),
+    });
+    let proxy = Config::to(backend.addr()).start();
+    for connection in ["keep-alive", "close"] {
+        for target in ["/public/body", "/public/bare"] {
+            let request = Request::get(target).header("connection", connection);
+            let mut client = Client::connect(proxy.addr());
+            client.send([request.bytes("a"), request.bytes("a")].concat());
+            let count = if connection == "close" { 1 } else { 2 };
+            for _ in 0..count {
+                let answer = client.read("GET");
+                match target {
+                    "/public/body" => {
+                        assert_eq!((answer.status, answer.text()), (200, bare.into()))
+                    }
+                    // With more behind the last request nothing tells the two apart.
+                    _ if connection == "close" => assert_eq!(answer.status, 400),
+                    _ => assert_eq!((answer.status, answer.refusal()), (400, None)),
+                }
+            }
+        }
+        let mut client = Client::connect(proxy.addr());
+        let request = Request::get("/public/bare").header("connection", connection);
+        let answer = client.request(&request);
+        assert_eq!((answer.status, answer.refusal()), (400, None));
+    }
 }
 
 #[test]

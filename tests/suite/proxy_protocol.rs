@@ -1,7 +1,9 @@
 //! `server.proxy_protocol`: what a trusted proxy says before the first request.
 
 use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 
+use crate::harness::PATIENCE;
 use crate::harness::backend::Backend;
 use crate::harness::config::Config;
 use crate::harness::http::{Client, Request, Response};
@@ -129,4 +131,43 @@ fn from_anyone_else_it_is_refused_and_not_needed() {
     let metrics = proxy.admin_get("/metrics").text();
     let line = "cloakroom_refusals_total{reason=\"untrusted_proxy_header\"} 2";
     assert!(metrics.contains(line), "{metrics}");
+}
+
+#[test]
+fn on_a_unix_socket_it_is_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("http.sock");
+    let backend = Backend::start();
+    let start = |trusted: &str| {
+        Config::to(backend.addr())
+            .set("server.proxy_protocol", true)
+            .with(&format!("server.listen = [\"unix:{}\"]", path.display()))
+            .with(&format!("trust.proxies = [{trusted}]"))
+            .start()
+    };
+    let ask = |header: &[u8]| {
+        let stream = UnixStream::connect(&path).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut client = Client::over(stream, "a.example");
+        let request = Request::get("/public").header("x-forwarded-for", "203.0.113.9");
+        client.try_send([header, &request.bytes("a.example")].concat())?;
+        client.try_read("GET")
+    };
+    let header = b"PROXY TCP4 192.0.2.7 198.51.100.2 56789 443\r\n";
+    let proxy = start("\"unix\"");
+    assert_eq!(ask(header).unwrap().status, 200);
+    let sent = backend.only_request().header("x-forwarded-for");
+    assert_eq!(sent.as_deref(), Some("192.0.2.7"));
+    let line = proxy.output().wait_for_json(|l| l["kind"] == "access");
+    assert_eq!(line["client"], "192.0.2.7");
+    // Without an address the socket's peer stays, and is trusted.
+    backend.clear();
+    assert_eq!(ask(&v2(0x20, 0x00, b"")).unwrap().status, 200);
+    let sent = backend.only_request().header("x-forwarded-for").unwrap();
+    assert!(sent.starts_with("203.0.113.9"), "{sent}");
+    assert!(ask(b"").is_err());
+    drop(proxy);
+    let _proxy = start("\"10.0.0.0/8\"");
+    assert!(ask(header).is_err());
+    assert_eq!(ask(b"").unwrap().status, 200);
 }

@@ -75,3 +75,38 @@ fn without_a_limit_nobody_is_counted() {
         assert_eq!(client.request(&Request::get("/denied")).status, 403);
     }
 }
+
+/// Whoever sends what can only be refused is not to do so without a limit.
+#[test]
+fn requests_with_bad_targets_and_heads_count() {
+    let backend = Backend::start();
+    for (head, status, over) in [
+        ("GET /public/%00 HTTP/1.1\r\nHost: a\r\n\r\n", 400, 429),
+        (
+            "GET /public HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n",
+            417,
+            429,
+        ),
+        // These end their connection, limit or not.
+        ("GET /public#x HTTP/1.1\r\nHost: a\r\n\r\n", 400, 400),
+        ("GET /public HTTP/1.1\r\nHost: a b\r\n\r\n", 400, 400),
+        ("GET /public HTTP/1.1\r\n: a\r\n\r\n", 400, 400),
+    ] {
+        let proxy = Config::to(backend.addr())
+            .set("server.limits.requests_per_ip", "3/h")
+            .start();
+        let ask = || {
+            let mut client = Client::connect(proxy.addr());
+            client.send(head);
+            client.read("GET")
+        };
+        for _ in 0..3 {
+            assert_eq!(ask().status, status, "{head:?}");
+        }
+        let answer = ask();
+        assert_eq!(answer.status, over, "{head:?}");
+        assert_eq!(answer.fields().has("retry-after"), over == 429);
+        assert_eq!(proxy.get("/public").status, 429, "{head:?}");
+    }
+    assert!(backend.requests().is_empty());
+}

@@ -345,7 +345,38 @@ fn plain_http_is_sent_to_https() {
         (answer.status, answer.refusal().as_deref()),
         (400, Some("bad_host"))
     );
+    let mut client = Client::connect(proxy.redirect());
+    client.send("nonsense\r\n\r\n");
+    let answer = client.read("GET");
+    assert_eq!(
+        (answer.status, answer.refusal().as_deref()),
+        (400, Some("bad_framing"))
+    );
+    assert!(answer.header("x-request-id").is_some());
     assert!(backend.requests().is_empty());
+    for (method, host, path, status, reason) in [
+        ("GET", Some("a.example"), "/a", 308, None),
+        (
+            "POST",
+            Some("a.example"),
+            "/auth/login",
+            403,
+            Some("https_required"),
+        ),
+        ("GET", None, "/", 400, Some("bad_host")),
+        ("-", None, "-", 400, Some("bad_framing")),
+    ] {
+        let line = proxy.output().wait_for_json(|line| {
+            line["kind"] == "access" && line["method"] == method && line["path"] == path
+        });
+        assert_eq!(line["host"], serde_json::json!(host), "{line}");
+        assert_eq!(line["status"], status, "{line}");
+        assert_eq!(line["reason"], serde_json::json!(reason), "{line}");
+        assert_eq!(line["client"], "127.0.0.1", "{line}");
+    }
+    let metrics = proxy.admin_get("/metrics").text();
+    let line = "cloakroom_refusals_total{reason=\"https_required\"} 1";
+    assert!(metrics.contains(line), "{metrics}");
 }
 
 #[test]

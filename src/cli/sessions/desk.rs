@@ -54,7 +54,7 @@ impl Desk {
                 });
             }
             StoreLocation::File(folder) => there_is_a_file(folder)?,
-            StoreLocation::Redis(_) => {}
+            StoreLocation::Redis(_) | StoreLocation::Postgres(_) => {}
         }
         let clock = Clock::system();
         let opened = store::open(&compiled.store, clock.clone()).map_err(|error| {

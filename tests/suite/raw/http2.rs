@@ -161,6 +161,8 @@ fn heads() -> Vec<Case> {
         (":path", None),
         (":path", Some("")),
         (":path", Some("x")),
+        (":path", Some("?x")),
+        (":path", Some("?")),
         (":path", Some("private")),
         (":path", Some("*")),
         (":path", Some("http://x/")),
@@ -193,12 +195,6 @@ fn heads() -> Vec<Case> {
     cases.extend([
         rejected("a late pseudo-field", &[headers(END, &late)]),
         rejected("no fields", &[headers(END, &[])]),
-        // http reads it as the root; this is matched, and forwarded.
-        served(
-            "a query alone",
-            &[headers(END, &but(":path", Some("?x")))],
-            &[("/?x", "")],
-        ),
         served("a GET", &[headers(END, GET)], &[("/", "")]),
         served(
             "te: trailers",
@@ -278,10 +274,66 @@ fn bodies() -> Vec<Case> {
                 headers(h2::END_HEADERS, &[("x-a", "b")]),
             ],
         ),
-        // h2 drops it.
-        served(
+        rejected(
             "a pseudo-field in trailers",
             &trailers(&[(":path", "/private")]),
+        ),
+        rejected(
+            "a pseudo-field of answers in trailers",
+            &trailers(&[(":status", "200")]),
+        ),
+        rejected(
+            "a pseudo-field before others in trailers",
+            &trailers(&[(":method", "GET"), ("x-a", "b")]),
+        ),
+        rejected(
+            "a pseudo-field behind others in trailers",
+            &trailers(&[("x-a", "b"), (":authority", "x")]),
+        ),
+        rejected(
+            "a pseudo-field in a continuation of trailers",
+            &[
+                open(),
+                data(0, "abc"),
+                headers(h2::END_STREAM, &[("x-a", "b")]),
+                Frame::new(
+                    h2::CONTINUATION,
+                    h2::END_HEADERS,
+                    1,
+                    block(&[(":path", "/x")]),
+                )
+                .bytes(),
+            ],
+        ),
+        rejected(
+            "trailers whose first frame is empty",
+            &[
+                open(),
+                data(0, "abc"),
+                headers(h2::END_STREAM, &[]),
+                Frame::new(
+                    h2::CONTINUATION,
+                    h2::END_HEADERS,
+                    1,
+                    block(&[(":path", "/x")]),
+                )
+                .bytes(),
+            ],
+        ),
+        served("trailers without fields", &trailers(&[]), abc),
+        served(
+            "trailers that change the table",
+            &[
+                open(),
+                data(0, "abc"),
+                Frame::new(
+                    h2::HEADERS,
+                    END,
+                    1,
+                    [&[0x20, 0x3f, 0xe1, 0x1f][..], &block(&[("x-a", "b")])].concat(),
+                )
+                .bytes(),
+            ],
             abc,
         ),
         rejected(
