@@ -13,23 +13,33 @@ use crate::wire::body::{Body, BodyError};
 
 /// A response's body with what is to be done at its end.
 pub struct Answer {
+    /// What was read of the body already.
+    first: Option<Frame<Bytes>>,
     body: Body,
     lease: Option<Lease>,
     record: Option<Box<Record>>,
 }
 
 impl Answer {
-    /// A body that belongs to a request, and the connection that it comes from.
+    /// A body that belongs to a request, the frame of it that was read already,
+    /// and the connection that it comes from.
     /// `is_head`: the request was for the head alone, so the body stays here.
-    pub fn new(body: Body, is_head: bool, lease: Option<Lease>, record: Box<Record>) -> Self {
+    pub fn new(
+        first: Option<Frame<Bytes>>,
+        body: Body,
+        is_head: bool,
+        lease: Option<Lease>,
+        record: Box<Record>,
+    ) -> Self {
         let lease_less = lease.is_none();
         let mut answer = Self {
+            first,
             body,
             lease,
             record: Some(record),
         };
         // A body that is not sent is never polled.
-        if answer.body.is_end_stream() || is_head && lease_less {
+        if answer.is_end_stream() || is_head && lease_less {
             answer.finish();
         }
         answer
@@ -38,6 +48,7 @@ impl Answer {
     /// The empty body of a 101; the request is the tunnel's to record.
     pub fn of_tunnel() -> Self {
         Self {
+            first: None,
             body: Body::Empty,
             lease: None,
             record: None,
@@ -56,6 +67,7 @@ impl Answer {
         }
         // A body that is cut cannot be followed by another request.
         drop(self.lease.take());
+        self.first = None;
         self.body = Body::Empty;
         true
     }
@@ -82,7 +94,11 @@ impl http_body::Body for Answer {
         if this.is_over(context, false) {
             return Poll::Ready(Some(Err(BodyError::SessionOver)));
         }
-        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
+        let polled = match this.first.take() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None => Pin::new(&mut this.body).poll_frame(context),
+        };
+        let Poll::Ready(frame) = polled else {
             return match this.is_over(context, true) {
                 true => Poll::Ready(Some(Err(BodyError::SessionOver))),
                 false => Poll::Pending,
@@ -105,10 +121,17 @@ impl http_body::Body for Answer {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.first.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let mut hint = self.body.size_hint();
+        let data = self.first.as_ref().and_then(Frame::data_ref);
+        let more = data.map_or(0, |data| u64::try_from(data.len()).unwrap_or(u64::MAX));
+        match hint.exact() {
+            Some(rest) => hint.set_exact(rest.saturating_add(more)),
+            None => hint.set_lower(hint.lower().saturating_add(more)),
+        }
+        hint
     }
 }

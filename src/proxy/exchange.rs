@@ -1,12 +1,11 @@
 //! The path of a request, from its head to the head of its response.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONNECTION, EXPECT, RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
+use http::{HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
@@ -97,7 +96,8 @@ pub async fn exchange(
         Err(_) => (!state.trust.trusts_peer(conn)).then_some(conn.peer.ip()),
     };
     record.client = Some(known.unwrap_or(conn.peer.ip()));
-    let mut wait = known.and_then(|ip| limit(worker, ip));
+    // How long it has to wait, if this is one request too many of it.
+    let mut wait = known.and_then(|ip| worker.limiter.as_ref()?.count(ip).err());
     let read = client.and_then(|client| {
         let target = read_target(&head, &mut record)?;
         Ok((client, target))
@@ -131,6 +131,7 @@ pub async fn exchange(
             (result, exchange.record)
         }
     };
+    let mut first = None;
     let (mut response, lease) = match result {
         Ok(Outcome::Tunnel(response, took, tunnel)) => {
             record.upstream = Some(took);
@@ -148,14 +149,20 @@ pub async fn exchange(
                     .trailers(Trailers::Pass)
                     .into()
             };
-            let response = answer.response.map(guard);
-            (response, Some(answer.lease))
+            let mut response: Response<Body> = answer.response.map(guard);
+            match response.body_mut().begin().await {
+                Ok(frame) => {
+                    first = frame;
+                    (response, Some(answer.lease))
+                }
+                // Nothing of it was sent yet: the client can be told.
+                Err(error) => {
+                    let failure = Failure::new(Refusal::UpstreamProtocolError, &error);
+                    (refuse(&state, &mut record, &failure, form, &id), None)
+                }
+            }
         }
-        Err((failure, form)) => {
-            respond::log(&failure, &id);
-            record.reason = Some(failure.refusal);
-            (respond::refusal(&state, failure.refusal, form, &id), None)
-        }
+        Err((failure, form)) => (refuse(&state, &mut record, &failure, form, &id), None),
     };
     let headers = response.headers_mut();
     if lease.is_none() {
@@ -179,13 +186,20 @@ pub async fn exchange(
         entry.or_insert_with(|| hsts.clone());
     }
     record.status = Some(response.status());
-    response.map(|body| Answer::new(body, is_head, lease, record))
+    response.map(|body| Answer::new(first, body, is_head, lease, record))
 }
 
-/// How long a client has to wait, if this is one request too many of it.
-fn limit(worker: &Worker, client: IpAddr) -> Option<Duration> {
-    let limiter = worker.limiter.as_ref()?;
-    limiter.count(client).err()
+/// The answer to a request that failed, which is logged and noted.
+fn refuse(
+    state: &State,
+    record: &mut Record,
+    failure: &Failure,
+    form: Form,
+    id: &HeaderValue,
+) -> Response<Body> {
+    respond::log(failure, id);
+    record.reason = Some(failure.refusal);
+    respond::refusal(state, failure.refusal, form, id)
 }
 
 /// Whole seconds, and enough of them.

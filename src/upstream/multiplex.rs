@@ -169,12 +169,7 @@ impl Connections {
         if open.is_empty() {
             return None;
         }
-        let now = Instant::now();
-        open.retain(|(sender, shared)| {
-            !sender.is_closed()
-                && !shared.is_retired.load(Ordering::Relaxed)
-                && !shared.is_old(now, self.longest)
-        });
+        self.retain(&mut open, Instant::now());
         let Some((sender, shared)) = open.iter().find(|(_, shared)| shared.has_room()) else {
             let (_, last) = open.last()?;
             let most = last.most.load(Ordering::Relaxed);
@@ -193,6 +188,22 @@ impl Connections {
         shared.most.store(usual, Ordering::Relaxed);
         self.lock().push((sender.clone(), shared.clone()));
         Stream::new(sender, shared)
+    }
+
+    /// Lets go of those that have been closed or are idle for too long. Whether
+    /// any are left.
+    pub fn sweep(&self, now: Instant) -> bool {
+        let mut open = self.lock();
+        self.retain(&mut open, now);
+        !open.is_empty()
+    }
+
+    fn retain(&self, open: &mut Vec<(SendRequest<Body>, Arc<Shared>)>, now: Instant) {
+        open.retain(|(sender, shared)| {
+            !sender.is_closed()
+                && !shared.is_retired.load(Ordering::Relaxed)
+                && !shared.is_old(now, self.longest)
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(SendRequest<Body>, Arc<Shared>)>> {

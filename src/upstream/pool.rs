@@ -26,6 +26,9 @@ use crate::wire::body::{Body, BodyWatch};
 /// is not felt, while under load a connection is used again within less.
 const TRUSTED: Duration = Duration::from_millis(10);
 
+/// How long idle connections are left alone at least.
+const LEAST_PAUSE: Duration = Duration::from_millis(10);
+
 /// An address and this worker's connections to it. Only that worker's thread
 /// takes its locks, so they are never waited for.
 pub struct Address {
@@ -45,12 +48,20 @@ pub struct Address {
     is_http2: AtomicBool,
     in_flight: AtomicUsize,
     turn: AtomicUsize,
+    /// Whether somebody looks after idle connections.
+    is_swept: AtomicBool,
 }
 
 struct Idle {
     sender: SendRequest<Body>,
     meter: Arc<Meter>,
     since: Instant,
+}
+
+impl Idle {
+    fn is_over(&self, now: Instant, longest: Duration) -> bool {
+        self.sender.is_closed() || now.duration_since(self.since) >= longest
+    }
 }
 
 /// What became of making a connection; `None`: not known yet.
@@ -123,6 +134,7 @@ impl Address {
             connecting: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             turn: AtomicUsize::new(0),
+            is_swept: AtomicBool::new(false),
         }
     }
 
@@ -193,7 +205,7 @@ impl Address {
         let mut idle = self.lock();
         let now = Instant::now();
         while let Some(oldest) = idle.front() {
-            if !oldest.sender.is_closed() && now.duration_since(oldest.since) < longest {
+            if !oldest.is_over(now, longest) {
                 break;
             }
             idle.pop_front();
@@ -210,6 +222,43 @@ impl Address {
             return None;
         }
         Some(self.lend(Carrier::Http1 { sender, meter }, Some(since)))
+    }
+
+    /// Has idle connections let go when they are too old or closed, also if no
+    /// other request comes to look at them. The task ends with the last of them.
+    fn look_after(self: &Arc<Self>) {
+        if self.is_swept.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let address = Arc::downgrade(self);
+        let mut pause = self.settings.pool_idle_timeout;
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(pause).await;
+                let Some(next) = address.upgrade().and_then(|address| address.sweep()) else {
+                    return;
+                };
+                pause = next;
+            }
+        });
+    }
+
+    /// Lets go of what is over. How long until the next one may be; `None`: none
+    /// is left, and nobody looks after them any more.
+    fn sweep(&self) -> Option<Duration> {
+        let longest = self.settings.pool_idle_timeout;
+        let now = Instant::now();
+        let mut idle = self.lock();
+        idle.retain(|idle| !idle.is_over(now, longest));
+        let oldest = idle.front().map(|idle| idle.since);
+        let streams = self.streams.sweep(now);
+        if oldest.is_none() && !streams {
+            self.is_swept.store(false, Ordering::Relaxed);
+            return None;
+        }
+        let age = oldest.map_or(Duration::ZERO, |since| now.duration_since(since));
+        // Not all at once, where they were given back one after the other.
+        Some(longest.saturating_sub(age).max(LEAST_PAUSE))
     }
 
     /// Makes a connection that those share who need one at the same time: one
@@ -273,6 +322,7 @@ impl Address {
                     Want::Alone => Stream::new(sender, shared),
                     Want::Any | Want::Fresh => self.streams.add(sender, shared),
                 };
+                self.look_after();
                 self.lend(Carrier::Http2(stream), None)
             }
         })
@@ -399,6 +449,8 @@ impl Lease {
                 meter,
                 since: Instant::now(),
             });
+            drop(idle);
+            address.look_after();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Bodies on their way through: limited, watched, never gathered.
 
 use std::error::Error as StdError;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -333,6 +334,34 @@ where
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+impl Body {
+    /// The first frame, if it is there, or comes as soon as somebody wants it:
+    /// whoever drives the connection gets one turn. `None`: it is not, or there
+    /// is none.
+    ///
+    /// # Errors
+    ///
+    /// What ended the body before it began.
+    pub async fn begin(&mut self) -> Result<Option<Frame<Bytes>>, BodyError> {
+        let mut turns = 0;
+        poll_fn(|context| {
+            if self.is_end_stream() {
+                return Poll::Ready(Ok(None));
+            }
+            match Pin::new(&mut *self).poll_frame(context) {
+                Poll::Ready(frame) => Poll::Ready(frame.transpose()),
+                Poll::Pending if turns == 0 => {
+                    turns = 1;
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                Poll::Pending => Poll::Ready(Ok(None)),
+            }
+        })
+        .await
     }
 }
 

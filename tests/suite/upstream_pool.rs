@@ -218,3 +218,96 @@ fn an_upstream_can_listen_on_a_unix_socket() {
     });
     assert!(refused.refusal().is_some());
 }
+
+/// How many files the proxy has open.
+fn files(proxy: &crate::harness::proxy::Proxy) -> usize {
+    let folder = format!("/proc/{}/fd", proxy.id());
+    std::fs::read_dir(folder).unwrap().count()
+}
+
+/// So many requests at once, each with a connection of its own.
+fn crowd(proxy: &crate::harness::proxy::Proxy, backend: &Backend, count: usize) {
+    let mut clients: Vec<Client> = (0..count).map(|_| Client::connect(proxy.addr())).collect();
+    for client in &mut clients {
+        client.send(Request::get("/public").bytes("a"));
+    }
+    for client in &mut clients {
+        assert_eq!(client.read("GET").status, 200);
+    }
+    assert!(backend.accepted() >= count / 2, "{}", backend.accepted());
+}
+
+#[test]
+fn idle_connections_are_let_go_without_another_request() {
+    // Nobody is answered before all have asked.
+    let all = std::sync::Arc::new(std::sync::Barrier::new(20));
+    let backend = Backend::with(move |_| {
+        all.wait();
+        Reply::ok("fine")
+    });
+    let proxy = config(&backend)
+        .set("upstreams.app.pool_idle_timeout", "1s")
+        .start();
+    let before = files(&proxy);
+    crowd(&proxy, &backend, 20);
+    assert!(backend.open() > 0);
+    eventually("its connections have ended", || {
+        (backend.open() == 0 && files(&proxy) <= before).then_some(())
+    });
+    crowd(&proxy, &backend, 20);
+    eventually("the next ones too", || (backend.open() == 0).then_some(()));
+}
+
+#[test]
+fn connections_that_the_application_closes_are_let_go_at_once() {
+    let backend = Backend::start();
+    let proxy = config(&backend)
+        .set("upstreams.app.pool_idle_timeout", "1h")
+        .start();
+    let before = files(&proxy);
+    crowd(&proxy, &backend, 1);
+    assert_eq!(backend.open(), 1);
+    backend.cut();
+    eventually("nothing is left of it", || {
+        (files(&proxy) <= before).then_some(())
+    });
+}
+
+#[test]
+fn a_body_that_breaks_off_before_it_begins_is_no_answer() {
+    let backend = Backend::with(move |request| match request.target.as_str() {
+        "/public/fine" => Reply::ok("fine"),
+        target => {
+            // In one write, so that all of it is there at once.
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let rest = if target == "/public/bad" {
+                "zz\r\n"
+            } else {
+                ""
+            };
+            let bytes = [head, rest].concat();
+            Reply::take(move |mut stream, _| stream.write_all(bytes.as_bytes()).unwrap())
+        }
+    });
+    let proxy = config(&backend).start();
+    let mut client = Client::connect(proxy.addr());
+    for _ in 0..3 {
+        let answer = client.request(&Request::get("/public/bad"));
+        assert_eq!(answer.status, 502);
+        assert_eq!(answer.refusal().as_deref(), Some("upstream_protocol_error"));
+        let fine = client.request(&Request::get("/public/fine"));
+        assert_eq!((fine.status, fine.text().as_str()), (200, "fine"));
+    }
+    let line = proxy.output().wait_for_json(|line| line["status"] == 502);
+    assert_eq!(line["reason"], "upstream_protocol_error");
+    assert_eq!(line["aborted"], false);
+    // The end of a connection may come later than the head; never is it the
+    // end of the answer.
+    for _ in 0..20 {
+        let mut client = Client::connect(proxy.addr());
+        client.send(Request::get("/public/cut").bytes("a"));
+        if let Ok(answer) = client.try_read("GET") {
+            assert_eq!(answer.status, 502);
+        }
+    }
+}
