@@ -10,6 +10,7 @@
 //!
 //! [`Trailers`]: crate::wire::body::Trailers
 
+use std::collections::BTreeSet;
 use std::io;
 
 /// `age` (21 in the static table, RFC 7541 appendix A) without a value.
@@ -19,7 +20,10 @@ const FIELD: [u8; 3] = [0x0f, 21 - 15, 0];
 const PREFACE: usize = 24;
 
 const HEAD: usize = 9;
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
@@ -28,6 +32,9 @@ const PRIORITY: u8 = 0x20;
 /// padding, priority, and two changes of the table's size.
 const MOST_BEFORE: usize = HEAD + 1 + 5 + 2 * 6;
 
+/// How many streams are remembered: many times those that there may be at once.
+const MOST_OPEN: usize = 1000;
+
 /// Follows the frames that a client sends.
 #[derive(Debug)]
 pub struct Frames {
@@ -35,8 +42,8 @@ pub struct Frames {
     left: usize,
     /// The beginning of a frame of which more has to be seen.
     held: Vec<u8>,
-    /// The last stream that was opened.
-    stream: u32,
+    /// The streams that the client has opened and not ended.
+    open: BTreeSet<u32>,
 }
 
 /// What becomes of a frame, by its beginning.
@@ -55,7 +62,7 @@ impl Frames {
         Self {
             left: PREFACE,
             held: Vec::new(),
-            stream: 0,
+            open: BTreeSet::new(),
         }
     }
 
@@ -124,15 +131,11 @@ impl Frames {
         Some((length, kind, flags, stream))
     }
 
-    fn verdict(&mut self) -> io::Result<Verdict> {
+    fn verdict(&self) -> io::Result<Verdict> {
         let Some((length, kind, flags, stream)) = self.head() else {
             return Ok(Verdict::More);
         };
-        if kind != HEADERS {
-            return Ok(Verdict::Pass);
-        }
-        if stream > self.stream {
-            self.stream = stream;
+        if kind != HEADERS || !self.open.contains(&stream) {
             return Ok(Verdict::Pass);
         }
         let payload = self.held.get(HEAD..).unwrap_or_default();
@@ -200,7 +203,23 @@ impl Frames {
 
     /// Passes on the rest of the frame whose beginning was held.
     fn go_on(&mut self) {
-        let length = self.head().map_or(0, |(length, ..)| length);
+        let (length, kind, flags, stream) = self.head().unwrap_or_default();
+        match kind {
+            DATA | HEADERS if flags & END_STREAM != 0 => {
+                self.open.remove(&stream);
+            }
+            RST_STREAM => {
+                self.open.remove(&stream);
+            }
+            HEADERS => {
+                self.open.insert(stream);
+                // Those that we reset are not seen here.
+                if self.open.len() > MOST_OPEN {
+                    self.open.pop_first();
+                }
+            }
+            _ => {}
+        }
         self.left = (HEAD + length).saturating_sub(self.held.len());
         self.held.clear();
     }
@@ -297,6 +316,10 @@ mod tests {
     fn everything_else_is_left_alone() {
         expect_same(b"");
         expect_same(&frame(HEADERS, 5, 3, SECTION));
+        let ended = frame(0, 1, 1, b"end");
+        expect_same(&[ended, frame(HEADERS, 5, 1, SECTION)].concat());
+        let reset = frame(3, 0, 1, &[0; 4]);
+        expect_same(&[reset, frame(HEADERS, 5, 1, SECTION)].concat());
         expect_same(&frame(HEADERS, 5, 1, b""));
         expect_same(&frame(HEADERS, 5, 1, &[0x20]));
         expect_same(&frame(HEADERS, 5, 1, &[0x3f, 0xff]));

@@ -21,11 +21,11 @@ struct Case {
     want: Want,
 }
 
-type Field<'f> = (&'f str, &'f str);
+pub(super) type Field<'f> = (&'f str, &'f str);
 
 /// Fields in HPACK, each as a literal with a literal name (RFC 7541 section
 /// 6.2.2).
-fn block(fields: &[Field]) -> Vec<u8> {
+pub(super) fn block(fields: &[Field]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
         block.push(0);
@@ -38,7 +38,7 @@ fn block(fields: &[Field]) -> Vec<u8> {
     block
 }
 
-const GET: &[Field] = &[
+pub(super) const GET: &[Field] = &[
     (":method", "GET"),
     (":scheme", "http"),
     (":authority", "x"),
@@ -46,14 +46,14 @@ const GET: &[Field] = &[
 ];
 
 /// A GET with more fields.
-fn with(more: &[Field]) -> Vec<Field<'static>> {
+pub(super) fn with(more: &[Field]) -> Vec<Field<'static>> {
     let leak = |text: &str| -> &'static str { Box::leak(text.to_owned().into_boxed_str()) };
     let more = more.iter().map(|(n, v)| (leak(n), leak(v)));
     GET.iter().copied().chain(more).collect()
 }
 
 /// A GET with one pseudo-field changed, or left out.
-fn but(name: &str, value: Option<&str>) -> Vec<Field<'static>> {
+pub(super) fn but(name: &str, value: Option<&str>) -> Vec<Field<'static>> {
     let value = value.map(|v| -> &'static str { Box::leak(v.to_owned().into_boxed_str()) });
     let changed = GET.iter().filter_map(|(n, v)| match *n == name {
         true => value.map(|value| (*n, value)),

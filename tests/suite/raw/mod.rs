@@ -11,6 +11,8 @@ mod expect;
 mod fields;
 mod host;
 mod http2;
+mod http2_flow;
+mod http2_spec;
 mod methods;
 mod pipelining;
 mod request_line;

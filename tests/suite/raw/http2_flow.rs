@@ -1,0 +1,256 @@
+//! HTTP/2 that is spoken as it should be: what h2spec asks of the preface,
+//! settings, pings and windows (RFC 9113 sections 3.4, 6.5.3, 6.7, 6.9), and
+//! its generic cases.
+
+use super::http2::{GET, block, but};
+use super::start;
+use crate::harness::backend::{Backend, Reply};
+use crate::harness::h2::{self, Frame, H2};
+use crate::harness::http::Client;
+use crate::harness::proxy::Proxy;
+
+const PRIORITY: u8 = 2;
+const END: u8 = h2::END_HEADERS | h2::END_STREAM;
+
+fn proxy() -> (Backend, Proxy) {
+    let backend = Backend::with(|_| Reply::ok("0123456789"));
+    let proxy = start(&backend);
+    (backend, proxy)
+}
+
+fn setting(name: u8, value: u32) -> Frame {
+    let value = value.to_be_bytes();
+    Frame::new(h2::SETTINGS, 0, 0, [&[0, name][..], &value].concat())
+}
+
+fn get(stream: u32) -> Frame {
+    Frame::new(h2::HEADERS, END, stream, block(GET))
+}
+
+fn update(stream: u32, by: u32) -> Frame {
+    Frame::new(h2::WINDOW_UPDATE, 0, stream, by.to_be_bytes())
+}
+
+/// The next frame of a kind.
+fn next(connection: &mut H2, kind: u8) -> Frame {
+    loop {
+        let frame = connection.read().unwrap();
+        assert_ne!(frame.kind, h2::GOAWAY, "{frame:?}");
+        if frame.kind == kind {
+            return frame;
+        }
+    }
+}
+
+#[test]
+fn s3_5_what_is_no_preface_is_not_http2() {
+    let (_backend, proxy) = proxy();
+    let mut connection = H2::connect(proxy.addr());
+    assert_eq!(connection.read().unwrap().kind, h2::SETTINGS, "3.5/1");
+    let mut client = Client::connect(proxy.addr());
+    client.send("INVALID CONNECTION PREFACE\r\n\r\n");
+    client.finish();
+    client.read_to_end();
+    assert!(client.is_closed(), "3.5/2");
+}
+
+#[test]
+fn s6_5_3_settings_are_taken_in_order_and_acknowledged() {
+    let (_backend, proxy) = proxy();
+    let mut connection = H2::connect(proxy.addr());
+    // Twice in one frame: the last one counts.
+    let twice = [setting(4, 100).payload, setting(4, 1).payload].concat();
+    connection
+        .send(&Frame::new(h2::SETTINGS, 0, 0, twice))
+        .unwrap();
+    connection.send(&get(1)).unwrap();
+    let data = next(&mut connection, h2::DATA);
+    assert_eq!(data.payload.len(), 1, "6.5.3/1");
+    let mut connection = H2::connect(proxy.addr());
+    let settings = |frame: &Frame| frame.kind == h2::SETTINGS && frame.flags & h2::ACK != 0;
+    while !settings(&connection.read().unwrap()) {}
+    connection.send(&setting(3, 10)).unwrap();
+    while !settings(&connection.read().unwrap()) {}
+}
+
+#[test]
+fn s6_7_a_ping_is_answered_with_its_bytes_and_an_answer_is_not() {
+    let (_backend, proxy) = proxy();
+    let mut connection = H2::connect(proxy.addr());
+    connection
+        .send(&Frame::new(h2::PING, h2::ACK, 0, *b"not this"))
+        .unwrap();
+    connection
+        .send(&Frame::new(h2::PING, 0, 0, *b"but this"))
+        .unwrap();
+    let answer = next(&mut connection, h2::PING);
+    assert_eq!(
+        (answer.flags, answer.payload.as_slice()),
+        (h2::ACK, &b"but this"[..])
+    );
+}
+
+#[test]
+fn s6_9_windows_are_kept_to() {
+    let (_backend, proxy) = proxy();
+    let mut connection = H2::connect(proxy.addr());
+    connection.send(&setting(4, 1)).unwrap();
+    connection.send(&get(1)).unwrap();
+    assert_eq!(next(&mut connection, h2::DATA).payload.len(), 1, "6.9.1/1");
+
+    // No room at first; then for one byte.
+    let mut connection = H2::connect(proxy.addr());
+    connection.send(&setting(4, 0)).unwrap();
+    connection.send(&get(1)).unwrap();
+    next(&mut connection, h2::HEADERS);
+    connection.send(&setting(4, 1)).unwrap();
+    assert_eq!(next(&mut connection, h2::DATA).payload.len(), 1, "6.9.2/1");
+
+    // Three bytes were sent, and only two may have been: one more is owed.
+    let mut connection = H2::connect(proxy.addr());
+    connection.send(&setting(4, 3)).unwrap();
+    connection.send(&get(1)).unwrap();
+    assert_eq!(next(&mut connection, h2::DATA).payload.len(), 3);
+    connection.send(&setting(4, 2)).unwrap();
+    connection.send(&update(1, 2)).unwrap();
+    assert_eq!(next(&mut connection, h2::DATA).payload.len(), 1, "6.9.2/2");
+}
+
+/// `generic` of h2spec: each of these is followed by a request that is served.
+#[test]
+fn what_is_allowed_is_served() {
+    let (backend, proxy) = proxy();
+    let post = || {
+        let fields = but(":method", Some("POST"));
+        Frame::new(h2::HEADERS, h2::END_HEADERS, 1, block(&fields))
+    };
+    let priority = |stream: u32, on: u32, weight: u8| {
+        Frame::new(
+            PRIORITY,
+            0,
+            stream,
+            [&on.to_be_bytes()[..], &[weight]].concat(),
+        )
+    };
+    let data = |flags, payload: &[u8]| Frame::new(h2::DATA, flags, 1, payload);
+    let literal = |first: &[u8]| Frame::new(h2::HEADERS, END, 1, [&block(GET), first].concat());
+    let huffman = [0x86, 0xa8, 0xeb, 0x10, 0x64, 0x9c, 0xbf];
+    let head = Frame::new(h2::HEADERS, 0, 1, block(GET));
+    let mut open = head.clone();
+    open.flags = h2::END_STREAM;
+    let more = |flags| Frame::new(h2::CONTINUATION, flags, 1, block(&[("x-a", "b")]));
+    let padded = [&[2][..], &block(GET), &[0, 0]].concat();
+    let with_priority = [&[0x80, 0, 0, 0, 255][..], &block(GET)].concat();
+    for (name, frames) in [
+        ("2/1 a request", vec![get(1)]),
+        (
+            "2/2 a half-closed stream: PRIORITY",
+            vec![get(1), priority(1, 0, 9)],
+        ),
+        (
+            "2/3 a half-closed stream: WINDOW_UPDATE",
+            vec![get(1), update(1, 9)],
+        ),
+        ("3.1/1 DATA", vec![post(), data(1, b"test")]),
+        (
+            "3.1/2 several DATA",
+            vec![post(), data(0, b"test"), data(1, b"test")],
+        ),
+        (
+            "3.1/3 DATA with padding",
+            vec![post(), data(9, b"\x02test\0\0")],
+        ),
+        (
+            "3.2/2 HEADERS with padding",
+            vec![Frame::new(h2::HEADERS, END | 8, 1, padded)],
+        ),
+        (
+            "3.2/3 HEADERS with priority",
+            vec![Frame::new(h2::HEADERS, END | 0x20, 1, with_priority)],
+        ),
+        (
+            "3.3/1 PRIORITY of weight 1",
+            vec![priority(1, 0, 0), get(1)],
+        ),
+        (
+            "3.3/2 PRIORITY of weight 256",
+            vec![priority(1, 0, 255), get(1)],
+        ),
+        (
+            "3.3/3 PRIORITY with a dependency",
+            vec![priority(3, 1, 5), get(1)],
+        ),
+        (
+            "3.3/4 PRIORITY that is exclusive",
+            vec![priority(3, 1 << 31 | 1, 5), get(1)],
+        ),
+        ("3.5/1 SETTINGS", vec![setting(3, 100), get(1)]),
+        ("3.9/1 WINDOW_UPDATE", vec![update(0, 1), get(1)]),
+        (
+            "3.9/2 WINDOW_UPDATE of a stream",
+            vec![get(1), update(1, 1)],
+        ),
+        (
+            "3.10/1 CONTINUATION",
+            vec![open.clone(), more(h2::END_HEADERS)],
+        ),
+        (
+            "3.10/2 several CONTINUATION",
+            vec![open, more(0), more(h2::END_HEADERS)],
+        ),
+        (
+            "4/4 trailers",
+            vec![
+                post(),
+                data(0, b"test"),
+                Frame::new(h2::HEADERS, END, 1, block(&[("x-test", "ok")])),
+            ],
+        ),
+        ("5/1 an indexed field", vec![literal(&[0x90])]),
+        (
+            "5/2 a literal that is indexed",
+            vec![literal(&[0x7a, 4, b't', b'e', b's', b't'])],
+        ),
+        (
+            "5/3 the same in Huffman code",
+            vec![literal(&[&[0x7a][..], &huffman].concat())],
+        ),
+        ("5/4 a new name", vec![literal(b"\x40\x03x-a\x01b\xbe")]),
+        (
+            "5/6 a literal that is not indexed",
+            vec![literal(b"\x0f\x2b\x04test")],
+        ),
+        (
+            "5/10 a literal that is never indexed",
+            vec![literal(b"\x1f\x2b\x04test")],
+        ),
+        (
+            "5/14 a change of the table",
+            vec![Frame::new(
+                h2::HEADERS,
+                END,
+                1,
+                [&[0x3f, 0x61][..], &block(GET)].concat(),
+            )],
+        ),
+        (
+            "5/15 two changes of the table",
+            vec![Frame::new(
+                h2::HEADERS,
+                END,
+                1,
+                [&[0x20, 0x3f, 0x61][..], &block(GET)].concat(),
+            )],
+        ),
+    ] {
+        let mut connection = H2::connect(proxy.addr());
+        for frame in &frames {
+            connection.send(frame).unwrap();
+        }
+        let answer = next(&mut connection, h2::HEADERS);
+        assert_eq!(answer.payload.first(), Some(&0x88), "generic {name}");
+        let content = next(&mut connection, h2::DATA);
+        assert_eq!(content.payload, b"0123456789", "generic {name}");
+    }
+    assert_eq!(backend.malformed(), Vec::<String>::new());
+}
