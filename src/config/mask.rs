@@ -152,8 +152,9 @@ pub fn mask_user_info(line: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (before, after) = rest.split_at(at + 3);
         out.push_str(before);
+        // Not up to a comma: it may be a part of the password.
         let end = after
-            .find(['"', '\'', ' ', '\t', '\n', ','])
+            .find(['"', '\'', ' ', '\t', '\n'])
             .unwrap_or(after.len());
         let (authority, tail) = after.split_at(end);
         match authority.rfind('@') {
@@ -264,6 +265,15 @@ mod tests {
                 "secrets = [\"\"\"\n***\n\"\"\"*\na = \"b\"",
             ),
             ("url = \"redis://u:p@h/0\"", "url = \"redis://***@h/0\""),
+            ("url = \"redis://u:p,q@h/0\"", "url = \"redis://*****@h/0\""),
+            (
+                "url = \"redis+unix:///s?user=a&pass=abc&db=1\"",
+                "url = \"redis+unix:///s?user=a&pass=***&db=1\"",
+            ),
+            (
+                "url = \"redis+sentinel://u:p@a,b?master=m&sentinel_password=abc\"",
+                "url = \"redis+sentinel://***@a,b?master=m&sentinel_password=***\"",
+            ),
             (
                 "x = \"Vh2zlk0Wq8VXb4mJgk5uYc1rTn7dEoPs\"",
                 "x = \"********************************\"",

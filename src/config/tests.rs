@@ -565,6 +565,57 @@ fn the_summary_is_plain_and_holds_no_secret() {
 }
 
 #[test]
+fn each_kind_of_redis_is_understood_and_shown_without_its_passwords() {
+    for (url, shown) in [
+        ("redis://u:hunter2@a:1/2", "redis://a:1/2"),
+        ("redis+unix:///s?user=u&pass=hunter2", "redis+unix:///s"),
+        (
+            "redis+sentinel://u:hunter2@a,b/1?master=m&sentinel_password=hunter2",
+            "redis+sentinel://a:26379,b:26379/1?master=m",
+        ),
+        (
+            "redis+cluster://u:hunter2@a,b:7000",
+            "redis+cluster://a:6379,b:7000",
+        ),
+    ] {
+        let text = format!("{BASE}\n[store]\nurl = \"{url}\"\n");
+        let summary = compiled(&text).summary().join("\n");
+        let line = format!("sessions are kept in {shown}");
+        assert!(summary.contains(&line), "{summary}");
+        assert!(!summary.contains("hunter2"), "{summary}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_the_tls_of_redis_is_known_before_the_start() {
+    for (url, said) in [
+        (
+            "rediss://u:hunter2@a?ca=nowhere/ca.pem",
+            "nowhere/ca.pem cannot be read: there is no such file",
+        ),
+        (
+            "rediss://u:hunter2@a?cert=hunter2.pem",
+            "`cert` and `key` belong together",
+        ),
+        (
+            "redis://u:hunter2@a?ca=ca.pem",
+            "only these names are known: protocol",
+        ),
+        (
+            "rediss+sentinel://u:hunter2@a",
+            "the name of the master is missing",
+        ),
+        ("rediss+cluster://u:hunter2@a/1", "no database but 0"),
+    ] {
+        let variable = [("CLOAKROOM__STORE__URL", url)];
+        let problems = load_text(BASE, &with(&variable)).unwrap_err();
+        let text = problem::render(&problems, "cloakroom.toml", BASE, false);
+        assert!(text.contains(said), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
 fn debug_shows_no_secret() {
     let text = std::fs::read_to_string(repository("config/sidecar-redis.toml")).unwrap();
     let shown = format!("{:?} {:?}", compiled(&text), environment());

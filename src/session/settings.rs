@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::store::postgres::url::PostgresUrl;
+use super::store::redis::RedisUrl;
 use crate::base::secret::Secret;
 
 /// `[session]`, without its cookie.
@@ -69,8 +70,8 @@ pub enum StoreLocation {
     Memory,
     /// `file:DIR`: embedded, in this folder.
     File(PathBuf),
-    /// `redis://…`: one server. The URL may hold a password.
-    Redis(Secret),
+    /// `redis://…` and the like: one server, Sentinels, or a cluster.
+    Redis(Box<RedisUrl>),
     /// `postgres://…`: a database.
     Postgres(Box<PostgresUrl>),
 }
@@ -80,7 +81,7 @@ impl std::fmt::Debug for StoreLocation {
         match self {
             Self::Memory => f.write_str("memory:"),
             Self::File(folder) => write!(f, "file:{}", folder.display()),
-            Self::Redis(_) => f.write_str("redis:…"),
+            Self::Redis(url) => write!(f, "{url:?}"),
             Self::Postgres(url) => f.write_str(url.shown()),
         }
     }

@@ -3,14 +3,13 @@
 
 use std::path::Path;
 
-use redis::IntoConnectionInfo;
-
 use super::{Context, Fault, quoted};
 use crate::base::secret::Secret;
 use crate::config::settings::StoreUrl;
 use crate::config::tree::Value;
 use crate::session::settings::StoreLocation;
 use crate::session::store::postgres::url::PostgresUrl;
+use crate::session::store::redis::RedisUrl;
 
 /// More is no secret but the wrong file.
 const LARGEST: u64 = 64 * 1024;
@@ -179,12 +178,8 @@ pub fn read_store(value: &Value, context: &Context<'_>) -> Result<StoreUrl, Faul
             shown: "memory:".into(),
         }),
         "file" => file_store(rest, context),
-        "redis" => redis_store(url),
+        scheme if RedisUrl::knows(scheme) => redis_store(url, context),
         "postgres" | "postgresql" => postgres_store(url, context),
-        "rediss" | "redis+sentinel" | "redis+cluster" => Err(Fault::new(
-            format!("`{scheme}:` stores are not available in this version"),
-            EXAMPLES,
-        )),
         _ => Err(Fault::new("this is not the URL of a store", EXAMPLES)),
     }
 }
@@ -215,21 +210,21 @@ fn file_store(rest: &str, context: &Context<'_>) -> Result<StoreUrl, Fault> {
     })
 }
 
-/// The parser's own message may repeat parts of the URL, so it is dropped.
-fn redis_store(url: &str) -> Result<StoreUrl, Fault> {
-    let fault = || {
+/// The files of TLS are read as well, so that what is wrong with them is known at
+/// start and not at the first request.
+fn redis_store(url: &str, context: &Context<'_>) -> Result<StoreUrl, Fault> {
+    let url = RedisUrl::parse(url)
+        .map_err(|fault| Fault::new(fault.what, fault.help))?
+        .with_paths(|path| context.path(&path.to_string_lossy()));
+    url.check_files().map_err(|why| {
         Fault::new(
-            "this is not a Redis URL",
-            "write redis://[user:password@]host[:port][/database], with other characters than letters and digits percent-encoded in the password",
+            why,
+            "name PEM files that Cloakroom's user may read; relative paths are counted from the folder of this configuration",
         )
-    };
-    let info = url.into_connection_info().map_err(|_| fault())?;
-    if url.contains(char::is_whitespace) {
-        return Err(fault());
-    }
+    })?;
     Ok(StoreUrl {
-        location: StoreLocation::Redis(Secret::new(url)),
-        shown: format!("redis://{}/{}", info.addr(), info.redis_settings().db()),
+        shown: url.shown(),
+        location: StoreLocation::Redis(Box::new(url)),
     })
 }
 

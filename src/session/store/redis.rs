@@ -1,54 +1,74 @@
-//! Sessions on a Redis server, which replicas share.
+//! Sessions on Redis, which replicas share: one server, the master that Sentinels
+//! name, or a cluster.
 //!
 //! A record is a hash with the fields `v` (the value), `seen` (milliseconds
 //! since the Unix epoch, decimal), and what `index` needs. Whatever must not be torn apart is a Lua
 //! script, and each key gets its time to live in the script that makes it.
 
+mod cluster;
+mod dial;
 mod index;
 mod link;
 mod scripts;
+mod sentinel;
+mod slots;
+mod tls;
 mod track;
 mod url;
 
 #[cfg(test)]
 mod copies;
 #[cfg(test)]
+mod pki;
+#[cfg(test)]
 mod relay;
 #[cfg(test)]
 pub(crate) mod server;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod topology;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Client, ErrorKind, RedisError, ScriptInvocation, Value};
+use redis::{ErrorKind, RedisError, ScriptInvocation, Value};
 
-use self::link::{Link, Request};
+use self::cluster::Cluster;
+use self::dial::Dialer;
+use self::link::{Aim, Link, Request};
 use self::scripts::Scripts;
+use self::sentinel::Sentinels;
+pub use self::slots::side_key;
+use self::tls::Tls;
 use self::track::Tracked;
+use self::url::{Address, Servers};
+pub use self::url::{RedisUrl, UrlFault};
 use super::{
     Epoch, Found, Listener, NewRecord, Page, SessionStore, StoreError, StoredRecord, user_name,
 };
 use crate::base::BoxFuture;
 use crate::base::clock::{Timestamp, millis};
-use crate::base::secret::Secret;
 use crate::session::settings::StoreSettings;
 
 /// The longest time to live that is asked for, about a hundred years. Redis
 /// refuses moments that overflow, and a key must never stay without one.
 const LONGEST_TTL: u64 = 100 * 366 * 24 * 3600 * 1000;
 
-/// A Redis server that has not been spoken to yet.
+/// Redis, not spoken to yet.
 #[derive(Clone)]
 pub struct RedisTarget {
-    client: Client,
-    /// Where it is, for messages: host and port, or the socket's path.
+    servers: Arc<Servers>,
+    dialer: Dialer,
+    /// Those that say who the master is, if there are any.
+    sentinels: Option<Arc<Sentinels>>,
+    /// Where it is, for messages.
     place: Arc<str>,
     /// What the names of session keys begin with.
     prefix: Arc<str>,
-    /// What the names of epochs begin with.
+    /// What the names of epochs begin with. In a cluster, the node that has the slot
+    /// of this name keeps the time.
     epochs: Arc<str>,
     timeout: Duration,
     /// How long copies are believed after a proof.
@@ -57,20 +77,37 @@ pub struct RedisTarget {
 }
 
 impl RedisTarget {
-    /// Understands `store.url`: `redis://[user[:password]@]host[:port][/db]`
-    /// or `redis+unix:///path[?db=…&user=…&pass=…]`. The server need not run.
+    /// Reads the files that the URL names. No server need run.
     ///
     /// # Errors
     ///
-    /// What is wrong with the URL, without a word of it that may be secret.
-    pub fn new(url: &Secret, settings: &StoreSettings) -> Result<Self, StoreError> {
-        let info =
-            url::parse(url).map_err(|why| StoreError::Unavailable(format!("store.url: {why}")))?;
-        let place = info.addr().to_string();
-        let client = Client::open(info).map_err(|e| StoreError::Unavailable(e.to_string()))?;
+    /// Which file cannot be used, and why.
+    pub fn new(url: &RedisUrl, settings: &StoreSettings) -> Result<Self, StoreError> {
+        let tls = match &url.tls {
+            Some(files) => {
+                let tls = Tls::new(files);
+                Some(Arc::new(tls.map_err(|why| {
+                    StoreError::Unavailable(format!("store.url: {why}"))
+                })?))
+            }
+            None => None,
+        };
+        let sentinels = match &url.servers {
+            Servers::Sentinel {
+                sentinels,
+                master,
+                login,
+            } => {
+                let dialer = Dialer::new(login, 0, true, tls.clone());
+                Some(Sentinels::new(dialer, sentinels, master, settings.timeout))
+            }
+            Servers::One(_) | Servers::Cluster(_) => None,
+        };
         Ok(Self {
-            client,
-            place: place.into(),
+            servers: Arc::new(url.servers.clone()),
+            dialer: Dialer::new(&url.login, url.database, url.resp3, tls),
+            sentinels,
+            place: url.place().into(),
             prefix: settings.prefix.as_str().into(),
             epochs: format!("cloakroom:epoch:{}", settings.prefix).into(),
             timeout: settings.timeout,
@@ -81,7 +118,16 @@ impl RedisTarget {
 
     /// What an error means to the operator.
     fn explain(&self, error: &RedisError) -> StoreError {
-        let text = self.without_password(error.to_string());
+        self.explain_as(error, &self.place)
+    }
+
+    /// The same of one of several servers.
+    fn explain_at(&self, error: &RedisError, address: &Address) -> StoreError {
+        self.explain_as(error, &address.to_string())
+    }
+
+    fn explain_as(&self, error: &RedisError, place: &str) -> StoreError {
+        let text = self.dialer.without_password(error.to_string());
         // Within a script, old servers put the code into the text.
         if error.code() == Some("WRONGTYPE") || text.contains("WRONGTYPE") {
             return StoreError::Unreadable("the key is not a session record".into());
@@ -89,29 +135,16 @@ impl RedisTarget {
         if error.kind() == ErrorKind::Io && error.is_timeout() {
             return StoreError::Timeout(self.timeout);
         }
-        self.unavailable(&text)
+        StoreError::Unavailable(format!("redis at {place}: {text}"))
     }
 
     fn unavailable(&self, why: &str) -> StoreError {
         StoreError::Unavailable(format!("redis at {}: {why}", self.place))
     }
-
-    /// No server repeats the password; this makes sure of it.
-    fn without_password(&self, text: String) -> String {
-        match self
-            .client
-            .get_connection_info()
-            .redis_settings()
-            .password()
-        {
-            Some(password) if !password.is_empty() => text.replace(password, "…"),
-            _ => text,
-        }
-    }
 }
 
-/// Sessions on a Redis server, over one connection that is made when it is
-/// first needed and again when it is lost.
+/// Sessions on Redis, over connections that are made when they are first needed and
+/// again when they are lost.
 pub struct RedisStore {
     target: RedisTarget,
     link: Line,
@@ -121,37 +154,74 @@ pub struct RedisStore {
 enum Line {
     /// A connection of its own.
     Own(Box<Link>),
-    /// The connection that brings the news.
+    /// Connections of its own to the nodes of a cluster.
+    Cluster(Box<Cluster>),
+    /// What brings the news.
     Tracked(Tracked),
 }
 
 impl Line {
-    async fn call(&self, request: &Request<'_>) -> Result<Value, StoreError> {
+    /// The masters of a cluster by name, always in one order; else one without a name.
+    async fn nodes(&self) -> Result<Vec<String>, StoreError> {
+        match self {
+            Self::Own(_) => Ok(vec![String::new()]),
+            Self::Cluster(cluster) => cluster.nodes_by_name().await,
+            Self::Tracked(tracked) => tracked.nodes(),
+        }
+    }
+
+    /// Asks the node of this name.
+    async fn call_node(&self, node: &str, request: &Request<'_>) -> Result<Value, StoreError> {
         match self {
             Self::Own(link) => link.call(request).await,
-            Self::Tracked(tracked) => tracked.call(request).await,
+            Self::Cluster(cluster) => cluster.call_node(node, request).await,
+            Self::Tracked(tracked) => tracked.call_node(node, request).await,
+        }
+    }
+
+    /// Asks for something that concerns this key alone.
+    async fn call(&self, key: &str, request: &Request<'_>) -> Result<Value, StoreError> {
+        match self {
+            Self::Own(link) => link.call(request).await,
+            Self::Cluster(cluster) => cluster.call(key, request).await,
+            Self::Tracked(tracked) => tracked.call(key, request).await,
         }
     }
 }
 
 impl RedisStore {
     /// A handle to `target`. It must be used in one runtime, the one in which
-    /// it is first used, since that drives its connection.
+    /// it is first used, since that drives its connections.
     pub fn new(target: RedisTarget) -> Self {
-        Self {
-            link: Line::Own(Box::new(Link::new(&target))),
-            target,
-        }
+        let link = match &*target.servers {
+            Servers::One(address) => {
+                Line::Own(Box::new(Link::new(&target, Aim::At(address.clone()))))
+            }
+            Servers::Sentinel { .. } => Line::Own(Box::new(Link::new(&target, Aim::Master))),
+            Servers::Cluster(seeds) => Line::Cluster(Box::new(Cluster::new(&target, seeds))),
+        };
+        Self { target, link }
     }
 
-    /// A handle over one connection that Redis tells of changes to what was read
-    /// on it ([`super::Opened::follow`]). The connection is driven in the runtime in
+    /// A handle over connections that Redis tells of changes to what was read
+    /// on them ([`super::Opened::follow`]). They are driven in the runtime in
     /// which this is called; the handle may be used in any.
     pub fn following(target: RedisTarget, listener: Arc<dyn Listener>) -> Self {
         Self {
             link: Line::Tracked(Tracked::start(target.clone(), listener)),
             target,
         }
+    }
+
+    /// The time of the server, and in a cluster that of one and the same node.
+    async fn time(&self) -> Result<Epoch, StoreError> {
+        let request = Request::Command(redis::cmd("TIME"));
+        let reply = self.link.call(&self.target.epochs, &request).await?;
+        let (seconds, micros): (u64, u64) =
+            redis::from_redis_value(reply).map_err(|_| strange("TIME"))?;
+        Ok(Epoch(
+            seconds.saturating_mul(1_000_000).saturating_add(micros),
+        ))
     }
 
     /// A script that acts on one key and answers 1 for done, 0 for not, and -1
@@ -162,7 +232,7 @@ impl RedisStore {
         mut script: ScriptInvocation<'_>,
     ) -> Result<bool, StoreError> {
         script.key(key);
-        match self.link.call(&Request::Script(script)).await? {
+        match self.link.call(key, &Request::Script(script)).await? {
             Value::Int(1) => Ok(true),
             Value::Int(0) => Ok(false),
             _ => Err(not_a_record()),
@@ -172,7 +242,7 @@ impl RedisStore {
     async fn fetch(&self, key: &str) -> Result<Option<StoredRecord>, StoreError> {
         let mut command = redis::cmd("HGETALL");
         command.arg(key);
-        let reply = self.link.call(&Request::Command(command)).await?;
+        let reply = self.link.call(key, &Request::Command(command)).await?;
         let fields = reply.into_map_iter().map_err(|_| not_a_record())?;
         let (mut value, mut seen, mut empty) = (None, None, true);
         for (name, content) in fields {
@@ -204,17 +274,7 @@ impl RedisStore {
 
 impl SessionStore for RedisStore {
     fn now(&self) -> BoxFuture<'_, Result<Epoch, StoreError>> {
-        Box::pin(async move {
-            let reply = self
-                .link
-                .call(&Request::Command(redis::cmd("TIME")))
-                .await?;
-            let (seconds, micros): (u64, u64) =
-                redis::from_redis_value(reply).map_err(|_| strange("TIME"))?;
-            Ok(Epoch(
-                seconds.saturating_mul(1_000_000).saturating_add(micros),
-            ))
-        })
+        Box::pin(self.time())
     }
 
     fn create(&self, record: NewRecord) -> BoxFuture<'_, Result<bool, StoreError>> {
@@ -254,8 +314,9 @@ impl SessionStore for RedisStore {
     fn epoch<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<Option<Epoch>, StoreError>> {
         Box::pin(async move {
             let mut command = redis::cmd("GET");
-            command.arg(self.epoch_key(user));
-            match self.link.call(&Request::Command(command)).await? {
+            let key = self.epoch_key(user);
+            command.arg(&key);
+            match self.link.call(&key, &Request::Command(command)).await? {
                 Value::Nil => Ok(None),
                 reply => epoch_of(reply).map(Some),
             }
@@ -268,9 +329,14 @@ impl SessionStore for RedisStore {
         ttl: Duration,
     ) -> BoxFuture<'a, Result<Epoch, StoreError>> {
         Box::pin(async move {
-            let mut script = self.target.scripts.raise.key(self.epoch_key(user));
+            let key = self.epoch_key(user);
+            let mut script = self.target.scripts.raise.key(&key);
             script.arg(span(ttl));
-            epoch_of(self.link.call(&Request::Script(script)).await?)
+            // The nodes of a cluster have a clock each, and logins read that of one.
+            if let Servers::Cluster(_) = &*self.target.servers {
+                script.arg(self.time().await?.0);
+            }
+            epoch_of(self.link.call(&key, &Request::Script(script)).await?)
         })
     }
 
@@ -284,9 +350,8 @@ impl SessionStore for RedisStore {
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            self.link
-                .call(&Request::Command(redis::cmd("PING")))
-                .await?;
+            let ping = Request::Command(redis::cmd("PING"));
+            self.link.call(&self.target.epochs, &ping).await?;
             Ok(())
         })
     }

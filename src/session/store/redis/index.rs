@@ -55,7 +55,7 @@ impl RedisStore {
     ) -> Result<bool, StoreError> {
         let mut script = self.target.scripts.touch.prepare_invoke();
         script.key(key).arg(seen.0).arg(span(ttl)).arg(0);
-        let user = match self.link.call(&Request::Script(script)).await? {
+        let user = match self.link.call(key, &Request::Script(script)).await? {
             Value::Int(1) => return Ok(true),
             Value::Int(0) => return Ok(false),
             Value::Int(_) => return Err(not_a_record()),
@@ -82,7 +82,7 @@ impl RedisStore {
     pub(super) async fn remove(&self, key: &str) -> Result<bool, StoreError> {
         let mut command = redis::cmd("HGET");
         command.arg(key).arg("user");
-        let user = match self.link.call(&Request::Command(command)).await {
+        let user = match self.link.call(key, &Request::Command(command)).await {
             Ok(user) => bytes(user),
             // Whatever it is, it is to go.
             Err(StoreError::Unreadable(_)) => None,
@@ -90,16 +90,17 @@ impl RedisStore {
         };
         let mut command = redis::cmd("DEL");
         command.arg(key);
-        let removed = match self.link.call(&Request::Command(command)).await? {
+        let removed = match self.link.call(key, &Request::Command(command)).await? {
             Value::Int(removed) => removed > 0,
             _ => return Err(strange("DEL")),
         };
         if removed && let Some(user) = user.as_deref().and_then(|u| std::str::from_utf8(u).ok()) {
             let mut command = redis::cmd("ZREM");
-            command.arg(self.index_key(user)).arg(key);
+            let index = self.index_key(user);
+            command.arg(&index).arg(key);
             // The record is gone, which is what counts. An entry that stays
             // leads nowhere and expires.
-            let _ = self.link.call(&Request::Command(command)).await;
+            let _ = self.link.call(&index, &Request::Command(command)).await;
         }
         Ok(removed)
     }
@@ -109,38 +110,58 @@ impl RedisStore {
         let user = user_name(user);
         let index = self.index_key(&user);
         let script = self.target.scripts.members.key(&index);
-        let members = self.link.call(&Request::Script(script)).await?;
+        let members = self.link.call(&index, &Request::Script(script)).await?;
         let keys = keys_of(members).ok_or_else(|| strange("ZRANGE"))?;
         self.read_all(&keys, Some(&user)).await
     }
 
-    /// One step of `SCAN`, and the records it found.
+    /// One step of `SCAN`, and the records it found; in a cluster on node after node.
     pub(super) async fn page(
         &self,
         cursor: Option<String>,
         most: usize,
     ) -> Result<Page, StoreError> {
+        let nodes = self.link.nodes().await?;
+        let start = Place::default();
+        let place = cursor.map_or(Some(start), |text| Place::read(&text, &nodes));
+        let place = place.ok_or_else(|| {
+            let why = "the nodes of the cluster have changed since the first part, so begin again";
+            self.target.unavailable(why)
+        })?;
+        let Some(node) = nodes.get(place.node) else {
+            return Err(self.target.unavailable("no node of the cluster is known"));
+        };
         let mut command = redis::cmd("SCAN");
         command
-            .arg(cursor.as_deref().unwrap_or("0"))
+            .arg(place.cursor)
             .arg("MATCH")
             .arg(format!("{}*", escaped(&self.target.prefix)))
             .arg("COUNT")
             .arg(most.max(1));
-        let reply = self.link.call(&Request::Command(command)).await?;
+        let request = Request::Command(command);
+        let reply = self.link.call_node(node, &request).await?;
         let (next, keys) = step(reply).ok_or_else(|| strange("SCAN"))?;
+        let cursor = next.parse().map_err(|_| strange("SCAN"))?;
+        let next = match cursor {
+            0 => Place {
+                node: place.node + 1,
+                cursor,
+            },
+            _ => Place { cursor, ..place },
+        };
         Ok(Page {
             found: self.read_all(&keys, None).await?,
-            next: (next != "0").then_some(next),
+            next: (next.node < nodes.len()).then(|| next.written(&nodes)),
         })
     }
 
     /// Writes an entry of the index that outlives a record with this time to
     /// live, and drops those that have expired.
     async fn enlist(&self, user: &str, key: &str, ttl: Duration) -> Result<(), StoreError> {
-        let mut script = self.target.scripts.enlist.key(self.index_key(user));
+        let index = self.index_key(user);
+        let mut script = self.target.scripts.enlist.key(&index);
         script.arg(key).arg(span(ttl));
-        match self.link.call(&Request::Script(script)).await? {
+        match self.link.call(&index, &Request::Script(script)).await? {
             Value::Int(_) => Ok(()),
             _ => Err(strange("ZADD")),
         }
@@ -174,7 +195,7 @@ impl RedisStore {
 
     async fn read_one(&self, key: &str, user: Option<&str>) -> Result<Option<Found>, StoreError> {
         let script = self.target.scripts.read.key(key);
-        let reply = match self.link.call(&Request::Script(script)).await {
+        let reply = match self.link.call(key, &Request::Script(script)).await {
             Ok(reply) => reply,
             Err(StoreError::Unreadable(_)) => return Ok(None),
             Err(error) => return Err(error),
@@ -200,6 +221,36 @@ impl RedisStore {
     fn index_key(&self, user: &str) -> String {
         format!("cloakroom:user:{}{user}", self.target.prefix)
     }
+}
+
+/// How far a walk over all nodes has come.
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+struct Place {
+    /// Among the nodes in order of their names.
+    node: usize,
+    /// Of that node's `SCAN`.
+    cursor: u64,
+}
+
+impl Place {
+    /// With a mark of the nodes: among others, it would mean something else.
+    fn written(self, nodes: &[String]) -> String {
+        format!("{}.{}.{}", mark(nodes), self.node, self.cursor)
+    }
+
+    /// `None` if it was not written among these nodes.
+    fn read(text: &str, nodes: &[String]) -> Option<Self> {
+        let mut parts = text.split('.');
+        let of_these = parts.next()? == mark(nodes);
+        let (node, cursor) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        (of_these && node < nodes.len() && parts.next().is_none()).then_some(Self { node, cursor })
+    }
+}
+
+fn mark(nodes: &[String]) -> String {
+    let mut mark = user_name(&nodes.join(" "));
+    mark.truncate(8);
+    mark
 }
 
 /// Value, seen, user, and milliseconds left, as the script answers them.

@@ -1,27 +1,30 @@
-//! The connection to Redis: made when needed, dropped when in doubt.
+//! The connection to one server: made when needed, dropped when in doubt.
 //!
 //! The manager of the redis crate is not used: it keeps a connection that
 //! lets every command time out (a peer that vanished without a word), and it
 //! keeps a refusal to connect that is not an error of the socket (a wrong
 //! password that was mended since, too many clients) for good.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, RedisError, RedisResult, ScriptInvocation, Value};
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{
+    Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, ScriptInvocation,
+    ServerErrorKind, Value,
+};
 use tokio::sync::{Mutex, Semaphore};
 
 use super::RedisTarget;
+use super::dial::{IN_FLIGHT, Wire};
+use super::sentinel::Sentinels;
+use super::slots::redirected;
+use super::url::Address;
 use crate::session::store::StoreError;
-
-/// Commands that may be on their way at once; others wait, within their time.
-pub(super) const IN_FLIGHT: usize = 1024;
 
 /// After a failure to connect, how long everybody gets the same answer
 /// without a new attempt. So a server that is down costs nobody any time, and
 /// one that comes back is used again at once.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection that was idle for longer may have been closed meanwhile.
 const IDLE: Duration = Duration::from_secs(1);
@@ -32,16 +35,29 @@ pub(super) enum Request<'a> {
     Script(ScriptInvocation<'a>),
 }
 
+/// Which server a link leads to.
+pub(super) enum Aim {
+    /// This one.
+    At(Address),
+    /// The one that the Sentinels call the master.
+    Master,
+}
+
 /// One connection, used by many at once.
 pub(super) struct Link {
     target: RedisTarget,
+    aim: Aim,
     places: Semaphore,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    connection: Option<MultiplexedConnection>,
+    connection: Option<Wire>,
+    /// Where it leads.
+    address: Option<Address>,
+    /// How often the Sentinels had named another master when it was made.
+    switches: u64,
     /// Counts connections, so that one is not dropped for what its
     /// predecessor did.
     generation: u64,
@@ -51,14 +67,54 @@ struct State {
 }
 
 struct Held {
-    connection: MultiplexedConnection,
+    wire: Wire,
+    address: Address,
     generation: u64,
 }
 
+/// What a server did not do, and what may be done about it.
+pub(super) struct Failure {
+    pub(super) error: StoreError,
+    pub(super) turn: Turn,
+    /// The request was certainly not carried out.
+    pub(super) undone: bool,
+}
+
+/// What to do about a failure.
+pub(super) enum Turn {
+    /// The slot is there now; ask there.
+    Moved(Address),
+    /// The slot is on its way there; ask there this once.
+    Ask(Address),
+    /// Ask again in a moment.
+    Later,
+    /// This server cannot be reached, or is no master any more.
+    Lost,
+    /// Nothing.
+    None,
+}
+
+/// Lets go of a connection on which nothing came until the deadline: it may be
+/// dead without anybody having said so.
+struct Suspect<'a> {
+    link: &'a Link,
+    generation: u64,
+    deadline: Instant,
+}
+
+impl Drop for Suspect<'_> {
+    fn drop(&mut self) {
+        if Instant::now() >= self.deadline {
+            self.link.drop_connection(self.generation);
+        }
+    }
+}
+
 impl Link {
-    pub(super) fn new(target: &RedisTarget) -> Self {
+    pub(super) fn new(target: &RedisTarget, aim: Aim) -> Self {
         Self {
             target: target.clone(),
+            aim,
             places: Semaphore::new(IN_FLIGHT),
             state: Mutex::new(State::default()),
         }
@@ -66,115 +122,170 @@ impl Link {
 
     /// Asks, connecting before if need be.
     pub(super) async fn call(&self, request: &Request<'_>) -> Result<Value, StoreError> {
-        let used = AtomicU64::new(0);
-        match tokio::time::timeout(self.target.timeout, self.attempt(request, &used)).await {
-            Ok(result) => result,
-            Err(_) => {
-                // The connection may be dead without anybody having said so.
-                self.drop_connection(used.load(Ordering::Relaxed));
-                Err(StoreError::Timeout(self.target.timeout))
-            }
+        let timeout = self.target.timeout;
+        let deadline = Instant::now() + timeout;
+        match tokio::time::timeout_at(deadline.into(), self.ask(request, false, deadline)).await {
+            Ok(result) => result.map_err(|failure| failure.error),
+            Err(_) => Err(StoreError::Timeout(timeout)),
         }
     }
 
-    async fn attempt(&self, request: &Request<'_>, used: &AtomicU64) -> Result<Value, StoreError> {
+    /// Asks without a limit of time of its own; the caller gives up at `deadline`.
+    /// With `asking`, a slot is served that is only on its way to that server.
+    pub(super) async fn ask(
+        &self,
+        request: &Request<'_>,
+        asking: bool,
+        deadline: Instant,
+    ) -> Result<Value, Failure> {
         let _place = self
             .places
             .acquire()
             .await
-            .map_err(|e| StoreError::Unavailable(e.to_string()))?;
+            .map_err(|e| Failure::of(StoreError::Unavailable(e.to_string())))?;
         if request.may_repeat() {
-            return self.read(request, used).await;
+            return self.read(request, asking, deadline).await;
         }
         // A write is sent once: it may have been done although its answer was
         // lost. So a connection that may have been closed while it was idle
         // is tried with something harmless before.
         if self.idle().await > IDLE {
             let ping = Request::Command(redis::cmd("PING"));
-            self.read(&ping, used).await?;
+            self.read(&ping, false, deadline).await?;
         }
-        let mut line = self.line(used).await?;
-        ask(&mut line.connection, request)
-            .await
-            .map_err(|error| self.settle(&error, line.generation))
+        match self.once(request, asking, deadline).await {
+            // It was refused by a master that is none any more: ask the new one.
+            Err(failure) if failure.undone && matches!(failure.turn, Turn::Lost) => {
+                match self.aim {
+                    Aim::Master => self.once(request, asking, deadline).await,
+                    Aim::At(_) => Err(failure),
+                }
+            }
+            result => result,
+        }
     }
 
     /// Asks once more on a new connection, if the present one was lost: the
     /// server was restarted, or has closed it for being idle.
-    async fn read(&self, request: &Request<'_>, used: &AtomicU64) -> Result<Value, StoreError> {
-        let mut line = self.line(used).await?;
-        match ask(&mut line.connection, request).await {
-            Ok(reply) => return Ok(reply),
-            Err(error) if error.is_unrecoverable_error() => {
-                self.drop_connection(line.generation);
+    async fn read(
+        &self,
+        request: &Request<'_>,
+        asking: bool,
+        deadline: Instant,
+    ) -> Result<Value, Failure> {
+        match self.once(request, asking, deadline).await {
+            Err(failure) if matches!(failure.turn, Turn::Lost) => {
+                self.once(request, asking, deadline).await
             }
-            Err(error) => return Err(self.target.explain(&error)),
+            result => result,
         }
-        let mut line = self.line(used).await?;
-        ask(&mut line.connection, request)
-            .await
-            .map_err(|error| self.settle(&error, line.generation))
+    }
+
+    async fn once(
+        &self,
+        request: &Request<'_>,
+        asking: bool,
+        deadline: Instant,
+    ) -> Result<Value, Failure> {
+        let mut held = self.line().await.map_err(|error| Failure {
+            error,
+            turn: Turn::Lost,
+            undone: true,
+        })?;
+        let _suspect = Suspect {
+            link: self,
+            generation: held.generation,
+            deadline,
+        };
+        let reply = match asking {
+            false => ask(&mut held.wire.connection, request).await,
+            true => ask(&mut Asking(&mut held.wire.connection), request).await,
+        };
+        reply.map_err(|error| {
+            let failure = self.judge(&error, &held.address);
+            if matches!(failure.turn, Turn::Lost) {
+                self.drop_connection(held.generation);
+            }
+            failure
+        })
     }
 
     /// The present connection, or a new one. Whoever comes while one is being
     /// made waits for it.
-    async fn line(&self, used: &AtomicU64) -> Result<Held, StoreError> {
+    async fn line(&self) -> Result<Held, StoreError> {
         let mut state = self.state.lock().await;
-        let connection = match &state.connection {
-            Some(connection) => connection.clone(),
-            None => self.connect(&mut state).await?,
+        if let (Aim::Master, Some(sentinels)) = (&self.aim, &self.target.sentinels) {
+            sentinels.watch();
+            if state.switches != sentinels.switches() {
+                state.connection = None;
+            }
+        }
+        let (wire, address) = match (&state.connection, &state.address) {
+            (Some(wire), Some(address)) => (wire.clone(), address.clone()),
+            _ => self.connect(&mut state).await?,
         };
         state.used = Some(Instant::now());
-        used.store(state.generation, Ordering::Relaxed);
         Ok(Held {
-            connection,
+            wire,
+            address,
             generation: state.generation,
         })
     }
 
-    async fn connect(&self, state: &mut State) -> Result<MultiplexedConnection, StoreError> {
+    async fn connect(&self, state: &mut State) -> Result<(Wire, Address), StoreError> {
         if let Some((at, error)) = &state.failure
             && at.elapsed() < PAUSE
         {
             return Err(error.clone());
         }
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.target.timeout))
-            // The deadline around each call counts, not this one.
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(IN_FLIGHT);
-        let connected = self
-            .target
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await;
+        let connected = match (&self.aim, &self.target.sentinels) {
+            (Aim::Master, Some(sentinels)) => self.connect_to_master(sentinels).await,
+            (Aim::At(address), _) => {
+                let wire = self.target.dialer.dial(address, None).await;
+                wire.map(|wire| (wire, address.clone(), 0))
+                    .map_err(|error| self.target.explain_at(&error, address))
+            }
+            (Aim::Master, None) => Err(self.target.unavailable("no Sentinel is known")),
+        };
         state.generation += 1;
         match connected {
-            Ok(connection) => {
+            Ok((wire, address, switches)) => {
                 state.failure = None;
-                state.connection = Some(connection.clone());
-                Ok(connection)
+                state.switches = switches;
+                state.connection = Some(wire.clone());
+                state.address = Some(address.clone());
+                Ok((wire, address))
             }
             Err(error) => {
-                let error = self.target.explain(&error);
                 state.failure = Some((Instant::now(), error.clone()));
                 Err(error)
             }
         }
     }
 
+    async fn connect_to_master(
+        &self,
+        sentinels: &Sentinels,
+    ) -> Result<(Wire, Address, u64), StoreError> {
+        let (address, switches) = sentinels.locate().await?;
+        let explain = |error: RedisError| self.target.explain_at(&error, &address);
+        let mut wire = self
+            .target
+            .dialer
+            .dial(&address, None)
+            .await
+            .map_err(explain)?;
+        if !is_master(&mut wire.connection).await.map_err(explain)? {
+            let why = format!("{address} is no master any more");
+            return Err(self.target.unavailable(&why));
+        }
+        Ok((wire, address, switches))
+    }
+
     /// For how long nothing was asked on the present connection.
     async fn idle(&self) -> Duration {
         let used = self.state.lock().await.used;
         used.map_or(Duration::ZERO, |at| at.elapsed())
-    }
-
-    /// Explains an error, and lets go of the connection that is at fault.
-    fn settle(&self, error: &RedisError, generation: u64) -> StoreError {
-        if error.is_unrecoverable_error() {
-            self.drop_connection(generation);
-        }
-        self.target.explain(error)
     }
 
     /// Lets go of the connection of that generation. If the state is locked,
@@ -186,18 +297,46 @@ impl Link {
             state.connection = None;
         }
     }
+
+    fn judge(&self, error: &RedisError, address: &Address) -> Failure {
+        let node = || redirected(error.redirect_node()?.0, address);
+        let turn = match error.kind() {
+            ErrorKind::Server(ServerErrorKind::Moved) => node().map_or(Turn::None, Turn::Moved),
+            ErrorKind::Server(ServerErrorKind::Ask) => node().map_or(Turn::None, Turn::Ask),
+            ErrorKind::Server(ServerErrorKind::TryAgain) => Turn::Later,
+            // A replica, or a master that was made one.
+            ErrorKind::Server(ServerErrorKind::ReadOnly) => Turn::Lost,
+            _ if error.is_unrecoverable_error() => Turn::Lost,
+            _ => Turn::None,
+        };
+        Failure {
+            error: self.target.explain_at(error, address),
+            turn,
+            undone: error.code().is_some(),
+        }
+    }
+}
+
+impl Failure {
+    pub(super) fn of(error: StoreError) -> Self {
+        Self {
+            error,
+            turn: Turn::None,
+            undone: true,
+        }
+    }
 }
 
 impl Request<'_> {
     /// Whether asking twice gives what asking once gives. All that is so is a
     /// plain command: it reads, or it deletes.
-    fn may_repeat(&self) -> bool {
+    pub(super) fn may_repeat(&self) -> bool {
         matches!(self, Self::Command(_))
     }
 }
 
 pub(super) async fn ask(
-    connection: &mut MultiplexedConnection,
+    connection: &mut (impl ConnectionLike + Send),
     request: &Request<'_>,
 ) -> RedisResult<Value> {
     match request {
@@ -206,28 +345,48 @@ pub(super) async fn ask(
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use redis::ErrorKind;
+/// Whether this server takes itself for a master.
+pub(super) async fn is_master(connection: &mut MultiplexedConnection) -> RedisResult<bool> {
+    let reply: Value = redis::cmd("ROLE").query_async(connection).await?;
+    Ok(says_master(&reply))
+}
 
-    use super::*;
-    use crate::base::secret::Secret;
-    use crate::session::settings::{CacheSettings, StoreLocation, StoreSettings};
+/// Whether an answer to `ROLE` is a master's.
+pub(super) fn says_master(reply: &Value) -> bool {
+    let Value::Array(parts) = reply else {
+        return false;
+    };
+    match parts.first() {
+        Some(Value::BulkString(role)) => role == b"master",
+        Some(Value::SimpleString(role)) => role == "master",
+        _ => false,
+    }
+}
 
-    #[test]
-    fn no_error_repeats_the_password() {
-        let url = Secret::new("redis://carl:hunter%32@localhost");
-        let settings = StoreSettings {
-            location: StoreLocation::Redis(url.clone()),
-            prefix: "sess:".into(),
-            timeout: Duration::from_secs(1),
-            cache: CacheSettings::default(),
-        };
-        let link = Link::new(&RedisTarget::new(&url, &settings).unwrap());
-        let words = "what is hunter2 to me".to_owned();
-        let error = RedisError::from((ErrorKind::Client, "refused", words));
-        let text = link.target.explain(&error).to_string();
-        assert!(text.contains("redis at localhost:6379"), "{text}");
-        assert!(text.contains("what is … to me"), "{text}");
+/// Sends `ASKING` right before each command (Redis Cluster specification, "ASK
+/// redirection").
+struct Asking<'a>(&'a mut MultiplexedConnection);
+
+impl ConnectionLike for Asking<'_> {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        Box::pin(async move {
+            let mut both = Pipeline::with_capacity(2);
+            both.cmd("ASKING").add_command(command.clone());
+            let mut replies = self.0.send_packed_commands(&both, 0, 2).await?;
+            replies.pop().unwrap_or(Value::Nil).extract_error()
+        })
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        self.0.req_packed_commands(pipeline, offset, count)
+    }
+
+    fn get_db(&self) -> i64 {
+        self.0.get_db()
     }
 }

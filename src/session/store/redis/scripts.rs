@@ -15,7 +15,8 @@ pub(super) struct Scripts {
     pub(super) touch: Script,
     /// Old value, new value.
     pub(super) update: Script,
-    /// Time to live. Answers the epoch in decimal.
+    /// Time to live; the present moment, if it is not to be the server's own.
+    /// Answers the epoch in decimal.
     pub(super) raise: Script,
     /// Of an index: key, time to live of the record.
     pub(super) enlist: Script,
@@ -86,8 +87,11 @@ return 1
 // Lua counts in doubles, which are exact up to 2^53: microseconds fit until
 // the year 2255. More digits than that are no epoch of ours.
 const RAISE: &str = r"
-local time = redis.call('TIME')
-local epoch = time[1] * 1000000 + time[2]
+local epoch = tonumber(ARGV[2])
+if not epoch then
+    local time = redis.call('TIME')
+    epoch = time[1] * 1000000 + time[2]
+end
 local before = redis.call('GET', KEYS[1])
 if before then
     if #before > 16 or not string.match(before, '^%d+$') then

@@ -1,34 +1,84 @@
-//! A Redis server of its own for a test: on a socket in a temporary folder,
-//! without anything on disk, killed when dropped.
+//! Redis servers of their own for a test: in a temporary folder, on a socket and, if
+//! asked for, a port that was free; killed when dropped.
 
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::pki::Pki;
+
+/// How a server is reached, beside its socket.
+#[derive(Clone)]
+pub(crate) enum Port {
+    None,
+    Plain,
+    /// Only with a certificate that this authority has issued.
+    Tls(Arc<Pki>),
+}
+
+/// What a server is.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Role {
+    Server,
+    Sentinel,
+    ClusterNode,
+}
+
 /// A running `redis-server`. It must be installed.
 pub(crate) struct RedisServer {
     folder: TempDir,
+    role: Role,
     options: Vec<String>,
     child: Child,
+    /// 0 without a port.
+    pub(crate) port: u16,
+    /// Of the cluster's own connections.
+    pub(crate) bus: u16,
 }
 
 impl RedisServer {
-    /// Starts a server with further options, and waits until it answers.
+    /// Starts a server on a socket with further options, and waits until it answers.
     pub(crate) fn start(options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let options: Vec<String> = options.iter().map(|o| o.to_string()).collect();
-        let child = spawn(&folder, &options);
-        let mut server = Self {
-            folder,
-            options,
-            child,
-        };
-        server.wait();
-        server
+        Self::launch(Role::Server, &Port::None, &[], &options)
+    }
+
+    /// Starts a server with a port and these lines in its configuration.
+    pub(crate) fn listen(role: Role, port: &Port, lines: &[String]) -> Self {
+        Self::launch(role, port, lines, &[])
+    }
+
+    fn launch(role: Role, port: &Port, lines: &[String], options: &[String]) -> Self {
+        let mut last = String::new();
+        // A port may be taken between the look and the use.
+        for _ in 0..10 {
+            let folder = tempfile::tempdir().unwrap();
+            let (number, bus) = match port {
+                Port::None => (0, 0),
+                Port::Plain | Port::Tls(_) => (free_port(), free_port()),
+            };
+            let text = configuration(role, port, number, bus, folder.path(), lines);
+            std::fs::write(folder.path().join("redis.conf"), text).unwrap();
+            let mut server = Self {
+                child: spawn(&folder, role, options),
+                folder,
+                role,
+                options: options.to_vec(),
+                port: number,
+                bus,
+            };
+            match server.wait() {
+                Ok(()) => return server,
+                Err(why) => last = why,
+            }
+        }
+        panic!("redis-server does not start: {last}");
     }
 
     /// The socket that it listens on.
@@ -47,12 +97,12 @@ impl RedisServer {
         self.child.wait().unwrap();
     }
 
-    /// Starts it again, empty, at the same place.
+    /// Starts it again at the same place, with what it has kept on the disk.
     pub(crate) fn restart(&mut self) {
         // It may not remove the socket of a server that was killed.
         let _ = std::fs::remove_file(self.socket());
-        self.child = spawn(&self.folder, &self.options);
-        self.wait();
+        self.child = spawn(&self.folder, self.role, &self.options);
+        self.wait().unwrap();
     }
 
     /// Sends the process a signal by name, such as STOP or CONT.
@@ -75,18 +125,27 @@ impl RedisServer {
         Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
     }
 
-    fn wait(&mut self) {
+    /// Sends a line that has to be obeyed.
+    pub(crate) fn obey(&self, line: &str) -> String {
+        let answer = self.say(line).unwrap();
+        assert!(!answer.starts_with('-'), "{line}: {answer}");
+        answer
+    }
+
+    fn wait(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             match self.say("PING") {
                 Ok(answer) if answer.starts_with("+PONG") || answer.starts_with("-NOAUTH") => {
-                    return;
+                    return Ok(());
                 }
                 answer => {
                     if let Some(status) = self.child.try_wait().unwrap() {
-                        panic!("redis-server ended: {status}");
+                        return Err(status.to_string());
                     }
-                    assert!(Instant::now() < deadline, "redis-server: {answer:?}");
+                    if Instant::now() > deadline {
+                        return Err(format!("{answer:?}"));
+                    }
                     std::thread::sleep(Duration::from_millis(10));
                 }
             }
@@ -101,12 +160,72 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(folder: &TempDir, options: &[String]) -> Child {
-    Command::new("redis-server")
-        .args(["--port", "0", "--unixsocket", "redis.sock", "--dir"])
-        .arg(folder.path())
-        .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
-        .args(options)
+/// Asks again and again until it is so.
+pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !so() {
+        assert!(Instant::now() < deadline, "not within 30 s: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn configuration(
+    role: Role,
+    port: &Port,
+    number: u16,
+    bus: u16,
+    folder: &Path,
+    lines: &[String],
+) -> String {
+    let mut all = vec![
+        "unixsocket redis.sock".to_owned(),
+        format!("dir {}", folder.display()),
+        "bind 127.0.0.1".to_owned(),
+    ];
+    match port {
+        Port::None => all.push("port 0".into()),
+        Port::Plain => all.push(format!("port {number}")),
+        Port::Tls(pki) => all.extend([
+            "port 0".into(),
+            format!("tls-port {number}"),
+            format!("tls-ca-cert-file {}", pki.ca().display()),
+            format!("tls-cert-file {}", pki.cert().display()),
+            format!("tls-key-file {}", pki.key().display()),
+            "tls-auth-clients yes".into(),
+            "tls-replication yes".into(),
+        ]),
+    }
+    if role != Role::Sentinel {
+        all.push("save \"\"".into());
+        // The second synchronisation of a replica must not wait for a minute.
+        all.push("repl-diskless-sync-delay 0".into());
+    }
+    if role == Role::ClusterNode {
+        all.extend([
+            "cluster-enabled yes".into(),
+            format!("cluster-port {bus}"),
+            "cluster-node-timeout 1000".into(),
+        ]);
+        if let Port::Tls(_) = port {
+            all.push("tls-cluster yes".into());
+        }
+    }
+    all.extend_from_slice(lines);
+    all.join("\n") + "\n"
+}
+
+fn spawn(folder: &TempDir, role: Role, options: &[String]) -> Child {
+    let mut command = Command::new("redis-server");
+    command.arg("redis.conf").args(options);
+    if role == Role::Sentinel {
+        command.arg("--sentinel");
+    }
+    command
         .current_dir(folder.path())
         .stdin(Stdio::null())
         .stdout(Stdio::null())

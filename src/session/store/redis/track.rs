@@ -13,6 +13,8 @@
 //! The crate's own cache is not used: it keeps what was deleted while it was being
 //! read, and goes on serving from a connection that is dead.
 
+mod channel;
+
 #[cfg(test)]
 mod tests;
 
@@ -20,16 +22,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError,
-    Value,
-};
+use redis::{ErrorKind, PushInfo, PushKind, ServerErrorKind, Value};
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
+use self::channel::{Channel, Closed, Trouble};
 use super::RedisTarget;
-use super::link::{IN_FLIGHT, Request, ask};
+use super::dial::Wire;
+use super::link::{Request, ask};
+use super::slots::SlotMap;
+use super::url::Address;
 use crate::session::store::{Listener, StoreError};
 
 /// The longest time between two proofs while copies are used, and the longest that
@@ -54,33 +56,13 @@ pub(super) struct Tracked {
 struct Shared {
     target: RedisTarget,
     listener: Arc<dyn Listener>,
-    line: Mutex<Option<Line>>,
+    channel: Mutex<Option<Arc<Channel>>>,
+    /// The nodes of a cluster, as they were when it was last connected to.
+    nodes: Mutex<Vec<Address>>,
     /// A proof is wanted now.
     wake: Notify,
     /// Nobody uses the copies, and no proof is asked for until somebody does.
     asleep: AtomicBool,
-}
-
-/// A connection that is tracked.
-#[derive(Clone)]
-struct Line {
-    connection: MultiplexedConnection,
-    closed: Arc<Closed>,
-}
-
-/// Whether a connection was closed.
-#[derive(Default)]
-struct Closed {
-    flag: AtomicBool,
-    told: Notify,
-}
-
-/// Why there is no channel.
-enum Trouble {
-    /// It may pass.
-    Passing(StoreError),
-    /// The server cannot tell of changes, or this user may not ask it to.
-    Lasting(StoreError),
 }
 
 impl Tracked {
@@ -89,7 +71,8 @@ impl Tracked {
         let shared = Arc::new(Shared {
             target,
             listener,
-            line: Mutex::default(),
+            channel: Mutex::default(),
+            nodes: Mutex::default(),
             wake: Notify::new(),
             asleep: AtomicBool::new(false),
         });
@@ -97,20 +80,68 @@ impl Tracked {
         Self { shared, task }
     }
 
-    /// Asks on the tracked connection, and fails at once if there is none.
-    pub(super) async fn call(&self, request: &Request<'_>) -> Result<Value, StoreError> {
-        let Some(mut line) = self.shared.line() else {
-            let why = "the channel that tells of changes is down";
+    /// Asks on the connection that is tracked for this key, and fails at once if
+    /// there is none.
+    pub(super) async fn call(&self, key: &str, request: &Request<'_>) -> Result<Value, StoreError> {
+        let channel = self.channel()?;
+        let Some(wire) = channel.wire(key) else {
+            let why = "no node of the cluster has the slot of the key";
             return Err(self.shared.target.unavailable(why));
         };
+        self.ask(&channel, wire, request).await
+    }
+
+    /// The masters of a cluster by name, always in one order; else one without.
+    pub(super) fn nodes(&self) -> Result<Vec<String>, StoreError> {
+        let channel = self.channel()?;
+        let names = channel.map.as_ref().map(SlotMap::names);
+        Ok(names.unwrap_or_else(|| vec![String::new()]))
+    }
+
+    /// Asks one node, whatever it has.
+    pub(super) async fn call_node(
+        &self,
+        node: &str,
+        request: &Request<'_>,
+    ) -> Result<Value, StoreError> {
+        let channel = self.channel()?;
+        let Some(wire) = channel.node(node) else {
+            let why = "a node has left the cluster";
+            return Err(self.shared.target.unavailable(why));
+        };
+        self.ask(&channel, wire, request).await
+    }
+
+    fn channel(&self) -> Result<Arc<Channel>, StoreError> {
+        self.shared.channel().ok_or_else(|| {
+            let why = "the channel that tells of changes is down";
+            self.shared.target.unavailable(why)
+        })
+    }
+
+    async fn ask(
+        &self,
+        channel: &Channel,
+        wire: &Wire,
+        request: &Request<'_>,
+    ) -> Result<Value, StoreError> {
+        let shared = &self.shared;
         // Before the question, so that the first read after a quiet time already
         // counts again when its answer comes, or soon after.
-        if self.shared.asleep.load(Ordering::SeqCst) {
-            self.shared.wake.notify_one();
+        if shared.asleep.load(Ordering::SeqCst) {
+            shared.wake.notify_one();
         }
-        let timeout = self.shared.target.timeout;
-        match tokio::time::timeout(timeout, ask(&mut line.connection, request)).await {
-            Ok(result) => result.map_err(|error| self.shared.target.explain(&error)),
+        let timeout = shared.target.timeout;
+        let mut connection = wire.connection.clone();
+        match tokio::time::timeout(timeout, ask(&mut connection, request)).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(error)) => {
+                if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) {
+                    shared.end(Some(&channel.closed));
+                    channel.closed.tell();
+                }
+                Err(shared.target.explain(&error))
+            }
             Err(_) => Err(StoreError::Timeout(timeout)),
         }
     }
@@ -129,8 +160,9 @@ async fn keep(shared: Arc<Shared>) {
     let mut said = None;
     loop {
         let trouble = match shared.connect().await {
-            Ok(line) => {
-                let trouble = shared.watch(&line, &mut said, &mut failures).await;
+            Ok(channel) => {
+                let channel = Arc::new(channel);
+                let trouble = shared.watch(channel, &mut said, &mut failures).await;
                 shared.end(None);
                 Trouble::Passing(trouble)
             }
@@ -147,64 +179,21 @@ async fn keep(shared: Arc<Shared>) {
 }
 
 impl Shared {
-    fn line(&self) -> Option<Line> {
-        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        line.clone()
+    fn channel(&self) -> Option<Arc<Channel>> {
+        let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+        channel.clone()
     }
 
-    /// The connection is of no use any more; with `only`, if it is that one. The
-    /// order matters: whoever begins to read after the listener was told must not
-    /// find it.
+    /// The channel is of no use any more; with `only`, if it is that one. The order
+    /// matters: whoever begins to read after the listener was told must not find it.
     fn end(&self, only: Option<&Arc<Closed>>) {
         let ended = {
-            let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-            line.take_if(|line| only.is_none_or(|only| Arc::ptr_eq(only, &line.closed)))
+            let mut channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+            channel.take_if(|channel| only.is_none_or(|only| Arc::ptr_eq(only, &channel.closed)))
         };
         if ended.is_some() {
             self.listener.lost();
         }
-    }
-
-    async fn connect(self: &Arc<Self>) -> Result<Line, Trouble> {
-        let target = &self.target;
-        let timeout = target.timeout;
-        let connected = tokio::time::timeout(timeout, self.connect_now()).await;
-        match connected {
-            Ok(Ok(line)) => Ok(line),
-            Ok(Err(error)) => Err(judge(&error, target)),
-            Err(_) => Err(Trouble::Passing(StoreError::Timeout(timeout))),
-        }
-    }
-
-    async fn connect_now(self: &Arc<Self>) -> Result<Line, RedisError> {
-        let info = self.target.client.get_connection_info().clone();
-        let settings = info.redis_settings().clone();
-        let client =
-            Client::open(info.set_redis_settings(settings.set_protocol(ProtocolVersion::RESP3)))?;
-        let closed = Arc::new(Closed::default());
-        let pushes = {
-            let (shared, closed) = (Arc::downgrade(self), closed.clone());
-            move |push| {
-                if let Some(shared) = shared.upgrade() {
-                    shared.hear(&push, &closed);
-                }
-                Ok::<(), std::convert::Infallible>(())
-            }
-        };
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(None)
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(IN_FLIGHT)
-            .set_push_sender(pushes);
-        let mut connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?;
-        redis::cmd("CLIENT")
-            .arg("TRACKING")
-            .arg("ON")
-            .exec_async(&mut connection)
-            .await?;
-        Ok(Line { connection, closed })
     }
 
     /// What Redis says unasked. This runs in the connection's driver.
@@ -222,8 +211,7 @@ impl Shared {
             }
             (PushKind::Disconnection, _) => {
                 self.end(Some(closed));
-                closed.flag.store(true, Ordering::Release);
-                closed.told.notify_one();
+                closed.tell();
             }
             _ => {}
         }
@@ -249,25 +237,31 @@ impl Shared {
         }
     }
 
-    /// Offers the connection to readers, and proves it until it fails; says why.
+    /// Offers the channel to readers, and proves it until it fails; says why.
     async fn watch(
         &self,
-        line: &Line,
+        channel: Arc<Channel>,
         said: &mut Option<String>,
         failures: &mut u32,
     ) -> StoreError {
+        let sentinels = self.target.sentinels.as_ref();
+        let mut switches = sentinels.map(|sentinels| {
+            sentinels.watch();
+            sentinels.subscribe()
+        });
+        let closed = channel.closed.clone();
         {
-            let mut place = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-            *place = Some(line.clone());
+            let mut place = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+            *place = Some(channel.clone());
         }
         let period = self.period();
         loop {
             // Also where it was closed before it was offered.
-            if line.closed.flag.load(Ordering::Acquire) {
+            if closed.is_closed() {
                 return self.target.unavailable("the connection was closed");
             }
             let asked = Instant::now();
-            if let Err(trouble) = self.prove(line, period).await {
+            if let Err(trouble) = self.prove(&channel, period).await {
                 return trouble;
             }
             self.listener.proven(asked);
@@ -277,20 +271,38 @@ impl Shared {
             }
             tokio::select! {
                 biased;
-                () = line.closed.told.notified() => {}
+                () = closed.told.notified() => {}
+                () = switched(&mut switches) => {
+                    return self.target.unavailable("the Sentinels name another master");
+                }
                 () = self.until_wanted(asked, period) => {}
             }
         }
     }
 
-    async fn prove(&self, line: &Line, within: Duration) -> Result<(), StoreError> {
-        let ping = Request::Command(redis::cmd("PING"));
-        let mut connection = line.connection.clone();
-        match tokio::time::timeout(within, ask(&mut connection, &ping)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(self.target.explain(&error)),
-            Err(_) => Err(StoreError::Timeout(within)),
+    /// Asks on each connection at once; all have to answer.
+    async fn prove(&self, channel: &Channel, within: Duration) -> Result<(), StoreError> {
+        let proof = channel.proof;
+        let mut asked = JoinSet::new();
+        for wire in &channel.wires {
+            let mut connection = wire.connection.clone();
+            asked.spawn(async move {
+                let question = Request::Command(proof.question());
+                ask(&mut connection, &question).await
+            });
         }
+        let answers = tokio::time::timeout(within, asked.join_all());
+        let Ok(answers) = answers.await else {
+            return Err(StoreError::Timeout(within));
+        };
+        for answer in answers {
+            let answer = answer.map_err(|error| self.target.explain(&error))?;
+            if !proof.is_proven_by(&answer) {
+                let why = "a server is no master any more, or the cluster has changed";
+                return Err(self.target.unavailable(why));
+            }
+        }
+        Ok(())
     }
 
     /// Waits for the next proof to be due: a period after the last, if copies are in
@@ -326,22 +338,15 @@ impl Shared {
     }
 }
 
-/// Whether it is worth trying again soon.
-fn judge(error: &RedisError, target: &RedisTarget) -> Trouble {
-    let explained = target.explain(error);
-    // An answer to `HELLO 3` or `CLIENT TRACKING` that is not about who we are.
-    let refused = match error.kind() {
-        ErrorKind::RESP3NotSupported => true,
-        ErrorKind::Server(kind) => matches!(
-            kind,
-            redis::ServerErrorKind::ResponseError | redis::ServerErrorKind::NoPerm
-        ),
-        _ => false,
-    };
-    match refused {
-        true => Trouble::Lasting(explained),
-        false => Trouble::Passing(explained),
+/// Waits until the Sentinels name another master; for ever where there are none.
+async fn switched(switches: &mut Option<tokio::sync::watch::Receiver<u64>>) {
+    if let Some(switches) = switches
+        // The sender lives as long as the target.
+        && switches.changed().await.is_ok()
+    {
+        return;
     }
+    std::future::pending().await
 }
 
 /// Says once what is wrong, not at each attempt.

@@ -1,5 +1,8 @@
 //! Against a real server, and the simplest cache.
 
+use redis::RedisError;
+
+use super::channel::judge;
 use super::*;
 use crate::base::clock::Timestamp;
 use crate::session::store::contract::{self, Time};
@@ -387,14 +390,15 @@ async fn servers_that_cannot_tell_prove_nothing_and_work_otherwise() {
 #[test]
 fn errors_that_do_not_pass_are_told_from_those_that_do() {
     let target = target_with("redis://localhost", "sess:", TIMEOUT, STALENESS).unwrap();
+    let address = Address::Tcp("localhost".into(), 6379);
     let lasting = |kind: ErrorKind| {
         let error = RedisError::from((kind, "words"));
-        matches!(judge(&error, &target), Trouble::Lasting(_))
+        matches!(judge(&error, &address, &target), Trouble::Lasting(_))
     };
     assert!(lasting(ErrorKind::RESP3NotSupported));
-    assert!(lasting(redis::ServerErrorKind::NoPerm.into()));
-    assert!(lasting(redis::ServerErrorKind::ResponseError.into()));
-    assert!(!lasting(redis::ServerErrorKind::BusyLoading.into()));
+    assert!(lasting(ServerErrorKind::NoPerm.into()));
+    assert!(lasting(ServerErrorKind::ResponseError.into()));
+    assert!(!lasting(ServerErrorKind::BusyLoading.into()));
     assert!(!lasting(ErrorKind::AuthenticationFailed));
     assert!(!lasting(ErrorKind::Io));
 }

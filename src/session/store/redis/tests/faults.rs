@@ -1,0 +1,144 @@
+//! One server in trouble: what is a miss, and what an outage.
+
+use super::*;
+use crate::session::store::redis::copies::{Copies, Found};
+use crate::session::store::redis::relay::Relay;
+
+fn is_outage<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
+    match result {
+        Err(error @ (StoreError::Unavailable(_) | StoreError::Timeout(_))) => error.to_string(),
+        other => panic!("no outage: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn with_persistence_a_restart_is_an_outage_and_then_all_is_there() {
+    let mut server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let store = store(&server.url(), TIMEOUT);
+    assert_eq!(store.create(record("sess:a")).await, Ok(true));
+    assert_eq!(store.create(record("sess:b")).await, Ok(true));
+    let epoch = store.raise_epoch("ann", HOUR).await.unwrap();
+    assert_eq!(store.delete("sess:b").await, Ok(true));
+    server.kill();
+    is_outage(store.load("sess:a").await);
+    server.restart();
+    recovered(&store, TIMEOUT).await;
+    assert!(store.load("sess:a").await.unwrap().is_some());
+    assert_eq!(store.load("sess:b").await, Ok(None));
+    assert_eq!(store.epoch("ann").await, Ok(Some(epoch)));
+}
+
+#[tokio::test]
+async fn without_persistence_a_restart_ends_sessions_and_no_copy_outlives_it() {
+    let mut server = RedisServer::start(&[]);
+    let target = target(&server.url(), TIMEOUT).unwrap();
+    let copies = Copies::new(HOUR);
+    let store = RedisStore::following(target, copies.clone());
+    copies.proven_after(Instant::now()).await;
+    assert_eq!(store.create(record("sess:a")).await, Ok(true));
+    copies.find(&store, "sess:a").await.unwrap();
+    server.kill();
+    copies.lost_soon().await;
+    server.restart();
+    copies.proven_after(Instant::now()).await;
+    assert_eq!(copies.find(&store, "sess:a").await, Ok(Found::Read(None)));
+}
+
+#[tokio::test]
+async fn what_a_server_evicts_is_unknown_and_its_copy_is_told() {
+    let server = RedisServer::start(&["--maxmemory-policy", "volatile-lru"]);
+    let target = target(&server.url(), TIMEOUT).unwrap();
+    let copies = Copies::new(HOUR);
+    let store = RedisStore::following(target.clone(), copies.clone());
+    let own = RedisStore::new(target);
+    copies.proven_after(Instant::now()).await;
+    assert_eq!(own.create(record("sess:a")).await, Ok(true));
+    copies.find(&store, "sess:a").await.unwrap();
+    server.say("CONFIG SET maxmemory 1").unwrap();
+    // Whatever needs memory makes it evict.
+    let refused = own.create(record("sess:b")).await;
+    assert!(refused.is_err() || refused == Ok(true), "{refused:?}");
+    copies.told_of("sess:a").await;
+    assert_eq!(copies.copy("sess:a"), None);
+    server.say("CONFIG SET maxmemory 0").unwrap();
+    assert_eq!(own.load("sess:a").await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_full_server_that_evicts_nothing_refuses_writes_and_still_deletes() {
+    let server = RedisServer::start(&["--maxmemory-policy", "noeviction"]);
+    let store = store(&server.url(), TIMEOUT);
+    assert_eq!(store.create(record("sess:a")).await, Ok(true));
+    server.say("CONFIG SET maxmemory 1").unwrap();
+    let said = is_outage(store.create(record("sess:b")).await);
+    assert!(said.contains("OOM"), "{said}");
+    is_outage(store.touch("sess:a", Timestamp(2), HOUR).await);
+    is_outage(store.raise_epoch("ann", HOUR).await);
+    assert!(store.load("sess:a").await.unwrap().is_some());
+    assert_eq!(store.delete("sess:a").await, Ok(true));
+}
+
+/// The server has a new password, and the configuration the old one.
+#[tokio::test]
+async fn a_password_that_was_changed_is_an_outage_until_it_is_right_again() {
+    let lines = ["user carl on >old ~* +@all".to_owned()];
+    let server = RedisServer::listen(Role::Server, &Port::Plain, &lines);
+    let url = format!("redis://carl:old@127.0.0.1:{}", server.port);
+    let target = target(&url, TIMEOUT).unwrap();
+    let copies = Copies::new(HOUR);
+    let tracked = RedisStore::following(target.clone(), copies.clone());
+    let store = RedisStore::new(target);
+    copies.proven_after(Instant::now()).await;
+    assert_eq!(store.create(record("sess:a")).await, Ok(true));
+    copies.find(&tracked, "sess:a").await.unwrap();
+
+    server.obey("ACL SETUSER carl resetpass >new");
+    // Who is in stays in, so the connections are closed as well.
+    server.obey("CLIENT KILL USER carl");
+    copies.lost_soon().await;
+    let said = is_outage(store.load("sess:a").await);
+    assert!(
+        said.contains("WRONGPASS") || said.contains("authentication"),
+        "{said}"
+    );
+    is_outage(copies.find(&tracked, "sess:a").await);
+    server.obey("ACL SETUSER carl >old");
+    recovered(&store, TIMEOUT).await;
+    assert!(store.load("sess:a").await.unwrap().is_some());
+    copies.proven_after(Instant::now()).await;
+    let read = copies.find(&tracked, "sess:a").await.unwrap();
+    assert!(matches!(read, Found::Read(Some(_))), "{read:?}");
+}
+
+#[tokio::test]
+async fn a_black_hole_is_an_outage_within_the_time_and_heals() {
+    let server = RedisServer::start(&[]);
+    let relay = Relay::to(server.socket());
+    let timeout = Duration::from_millis(300);
+    let store = store(&relay.url(), timeout);
+    recovered(&store, TIMEOUT).await;
+    assert_eq!(store.create(record("sess:a")).await, Ok(true));
+    relay.swallow(true);
+    for _ in 0..3 {
+        let start = Instant::now();
+        is_outage(store.load("sess:a").await);
+        is_outage(store.create(record("sess:b")).await);
+        assert!(start.elapsed() < Duration::from_secs(3), "it hangs");
+    }
+    relay.swallow(false);
+    recovered(&store, TIMEOUT).await;
+    assert!(store.load("sess:a").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_key_of_another_kind_is_unreadable_for_the_tracked_handle_too() {
+    let server = RedisServer::start(&[]);
+    let copies = Copies::new(HOUR);
+    let target = target(&server.url(), TIMEOUT).unwrap();
+    let store = RedisStore::following(target, copies.clone());
+    copies.proven_after(Instant::now()).await;
+    server.say("SET sess:text hello").unwrap();
+    let found = copies.find(&store, "sess:text").await;
+    assert!(matches!(found, Err(StoreError::Unreadable(_))), "{found:?}");
+    assert_eq!(copies.losses.load(std::sync::atomic::Ordering::SeqCst), 0);
+}
