@@ -1,5 +1,7 @@
 //! One worker's connections to one address of an upstream.
 
+mod lease;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -355,102 +357,5 @@ struct Finished<'a>(&'a Address);
 impl Drop for Finished<'_> {
     fn drop(&mut self) {
         *self.0.connecting() = None;
-    }
-}
-
-impl Lease {
-    /// Sends a request, whose body is watched if it has one.
-    ///
-    /// # Errors
-    ///
-    /// The connection's, with the request where nothing of it was sent.
-    pub async fn send(
-        &mut self,
-        request: Request<Body>,
-        body: Option<&BodyWatch>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
-        self.body = body.cloned();
-        match &mut self.carrier {
-            Carrier::Http1 { sender, meter } => {
-                meter.begin();
-                let answered = sender.try_send_request(request).await;
-                meter.end();
-                answered
-            }
-            Carrier::Http2(stream) => {
-                let answered = stream.sender.try_send_request(request).await;
-                stream.answered();
-                answered
-            }
-        }
-    }
-
-    /// Whether it is a place on an HTTP/2 connection.
-    pub fn is_http2(&self) -> bool {
-        self.stream().is_some()
-    }
-
-    /// The place on an HTTP/2 connection that it is, if it is one.
-    pub fn stream(&self) -> Option<&Stream> {
-        match &self.carrier {
-            Carrier::Http1 { .. } => None,
-            Carrier::Http2(stream) => Some(stream),
-        }
-    }
-
-    /// Leaves the connection to a tunnel. What that has to keep is its place
-    /// on one of HTTP/2; an HTTP/1.1 connection is the tunnel's own.
-    pub fn give_away(self) -> Option<Stream> {
-        match self.carrier {
-            Carrier::Http1 { .. } => None,
-            Carrier::Http2(stream) => Some(stream),
-        }
-    }
-
-    /// Whether the other side may have closed it without our knowing yet. On
-    /// HTTP/2 it may at any time: a server that has served enough requests
-    /// says so while the next ones are under way (RFC 9113 section 6.8).
-    pub fn may_be_dead(&self) -> bool {
-        match (&self.carrier, self.idle_since) {
-            (_, None) => false,
-            (Carrier::Http2(_), Some(_)) => true,
-            (Carrier::Http1 { .. }, Some(since)) => since.elapsed() >= TRUSTED,
-        }
-    }
-
-    /// No other request may use the connection.
-    pub fn retire(&mut self) {
-        self.may_return = false;
-        if let Carrier::Http2(stream) = &self.carrier {
-            stream.retire();
-        }
-    }
-
-    /// Puts the connection back, if it is open, its request was sent whole,
-    /// and there is room. What a client has still to send of a request that
-    /// was answered early would reach the next one's place.
-    pub fn give_back(self) {
-        let Carrier::Http1 { sender, meter } = self.carrier else {
-            return;
-        };
-        let is_whole = self.body.is_none_or(|body| body.is_complete());
-        if !self.may_return || !is_whole || sender.is_closed() {
-            return;
-        }
-        let address = &self.load.0;
-        let most = address.settings.pool_idle;
-        let mut idle = address.lock();
-        if idle.len() >= most {
-            idle.pop_front();
-        }
-        if most > 0 {
-            idle.push_back(Idle {
-                sender,
-                meter,
-                since: Instant::now(),
-            });
-            drop(idle);
-            address.look_after();
-        }
     }
 }

@@ -213,10 +213,11 @@ impl Client {
 
     /// Says that no more will be sent, and still reads.
     pub fn finish(&mut self) {
-        self.reader
-            .stream
-            .shutdown(std::net::Shutdown::Write)
-            .unwrap();
+        match self.reader.stream.shutdown(std::net::Shutdown::Write) {
+            // The other side has reset the connection already.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
+            done => done.unwrap(),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -125,6 +126,16 @@ fn operators_see_who_is_signed_in() {
     });
 }
 
+/// Where the command line does not speak with the proxy, the store tells it.
+fn ends(store: &str, proxy: &Proxy, jar: &CookieJar) {
+    let begin = Instant::now();
+    while state(proxy, jar) == ALICE.id {
+        assert!(begin.elapsed() < Duration::from_secs(1), "{store}");
+    }
+    let ended = ["unknown_session", "session_ended"];
+    assert!(ended.contains(&state(proxy, jar).as_str()), "{store}");
+}
+
 #[test]
 fn operators_end_sessions_at_once() {
     over_each_store(|store, proxy| {
@@ -136,7 +147,7 @@ fn operators_end_sessions_at_once() {
         let gone = handle(&proxy, &jars[0]);
         let ran = sessions(&proxy, &["revoke", &gone]).succeeded();
         assert_eq!(ran.stdout, format!("{gone} ended\n"), "{store}");
-        assert_eq!(state(&proxy, &jars[0]), "unknown_session", "{store}");
+        ends(store, &proxy, &jars[0]);
         assert_eq!(state(&proxy, &jars[1]), ALICE.id);
 
         // What is there is ended, although not all of it is.
@@ -144,7 +155,7 @@ fn operators_end_sessions_at_once() {
         let ran = sessions(&proxy, &["revoke", &gone, &second]);
         assert_eq!(ran.code, Some(1), "{store}: {}", ran.text());
         assert!(ran.stderr.contains(&gone) && !ran.stderr.contains(&second));
-        assert_eq!(state(&proxy, &jars[1]), "unknown_session", "{store}");
+        ends(store, &proxy, &jars[1]);
         let foreign = handle(&proxy, &bob);
         let ran = sessions(&proxy, &["revoke", &foreign, "--user", ALICE.id]);
         assert_eq!(ran.code, Some(1), "{}", ran.text());
@@ -154,7 +165,7 @@ fn operators_end_sessions_at_once() {
         let ran = json(&proxy, &["revoke-user", ALICE.id]);
         assert_eq!(ran["ended"], 2, "{store}");
         for jar in [&jars[2], &more] {
-            assert_eq!(state(&proxy, jar), "unknown_session", "{store}");
+            ends(store, &proxy, jar);
             assert_eq!(proxy.get_as("/", jar).status, 401);
         }
         assert_eq!(state(&proxy, &bob), BOB.id, "{store}");
