@@ -89,7 +89,7 @@ node_major=$(node -p 'process.versions.node.split(".")[0]')
 
 # npm leaves a copy of the lockfile in node_modules. The own stamp says that an
 # installation from just this lockfile came to its end.
-for app in tests/apps/express tests/apps/browser tests/apps/grpc tests/apps/clients \
+for app in tests/apps/express tests/apps/sharing tests/apps/browser tests/apps/grpc tests/apps/clients \
     tests/apps/sockets; do
     stamp="$app/node_modules/.installed-lock.json"
     if ! cmp -s "$app/package-lock.json" "$stamp"; then

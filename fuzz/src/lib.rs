@@ -7,6 +7,7 @@
 
 pub mod config;
 pub mod cookie;
+pub mod express_record;
 pub mod forwarded;
 pub mod http1;
 pub mod proxy_header;

@@ -15,6 +15,7 @@ use crate::policy::Table;
 use crate::proxy::access_log::AccessLog;
 use crate::proxy::{State, Worker};
 use crate::session::SessionRules;
+use crate::session::settings::LayoutKind;
 use crate::session::store::Opened;
 use crate::session::{Sessions, Shared};
 use crate::upstream::{Fleet, UpstreamSettings, Upstreams};
@@ -51,11 +52,7 @@ pub fn state(compiled: &Compiled, metrics: &Metrics) -> Result<Arc<ArcSwap<State
     let state = State {
         trust: compiled.trust.clone(),
         public_origin: compiled.public_origin.clone(),
-        sessions: SessionRules::new(
-            compiled.session.clone(),
-            compiled.store.prefix.clone(),
-            compiled.cookie.clone(),
-        ),
+        sessions: session_rules(compiled),
         route_metrics: routes
             .routes()
             .iter()
@@ -81,6 +78,19 @@ pub fn state(compiled: &Compiled, metrics: &Metrics) -> Result<Arc<ArcSwap<State
         body_idle_timeout: compiled.server.body_idle_timeout,
     };
     Ok(Arc::new(ArcSwap::from_pointee(state)))
+}
+
+fn session_rules(compiled: &Compiled) -> SessionRules {
+    let (settings, prefix) = (compiled.session.clone(), compiled.store.prefix.clone());
+    let cookie = compiled.cookie.clone();
+    match &compiled.store.layout {
+        LayoutKind::Sealed => SessionRules::new(settings, prefix, cookie),
+        LayoutKind::Express { .. } => {
+            let identity = compiled.identity.iter().map(|(_, path)| path.clone());
+            let share = compiled.share_with_app;
+            SessionRules::express(settings, prefix, cookie, identity, share)
+        }
+    }
 }
 
 /// `Strict-Transport-Security` (RFC 6797 section 6.1), if it is to be sent.

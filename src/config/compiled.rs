@@ -11,7 +11,7 @@ use crate::base::rate::Rate;
 use crate::login::settings::LoginSettings;
 use crate::policy::route::{Access, Route};
 use crate::server::settings::{ListenAddress, ServerSettings};
-use crate::session::settings::{SessionSettings, StoreSettings};
+use crate::session::settings::{LayoutKind, SessionSettings, StoreSettings};
 use crate::upstream::settings::UpstreamSettings;
 use crate::wire::client::{Origin, Trust};
 use crate::wire::cookie::CookieSpec;
@@ -38,6 +38,8 @@ pub struct Compiled {
     pub routes: Vec<Route>,
     /// `[session]`.
     pub session: SessionSettings,
+    /// `session.share_with_app`.
+    pub share_with_app: bool,
     /// `[session.cookie]`.
     pub cookie: CookieSpec,
     /// `[store]`.
@@ -218,7 +220,14 @@ impl Compiled {
         } else {
             ""
         };
-        format!("sessions are kept in {}{fate}", self.store_shown)
+        let shared = match (&self.store.layout, self.share_with_app) {
+            (LayoutKind::Express { .. }, true) => {
+                ", which the application shares, and their cookie too"
+            }
+            (LayoutKind::Express { .. }, false) => ", as Express applications keep theirs",
+            (LayoutKind::Sealed, _) => "",
+        };
+        format!("sessions are kept in {}{fate}{shared}", self.store_shown)
     }
 
     fn timing(&self) -> Vec<String> {

@@ -266,7 +266,7 @@ pub const KEYS: &[Key] = &[
     key("session.max_per_user", Kind::Integer(0, 10_000), "0", "Sessions of one user at once; at a login the oldest are ended. 0: no limit."),
     key("session.user", Kind::RecordPath, r#""userId""#, "Where the user id is in the session record; a dotted path, such as `\"passport.user\"`."),
     key("session.roles", Kind::RecordPath, r#""roles""#, "Where the roles are in the session record; a dotted path."),
-    key("session.share_with_app", Kind::Boolean, "false", "Whether the application reads and writes the same record and cookie.").later(),
+    key("session.share_with_app", Kind::Boolean, "false", "Whether the application reads and writes the same record and cookie. Needs `store.layout = \"express\"`."),
 
     key("session.cookie.name", Kind::CookieName, r#""cloakroom.sid""#, "Its name. With `__Host-` in front, browsers refuse copies that other hosts plant."),
     key("session.cookie.path", Kind::CookiePath, r#""/""#, "Its path."),
@@ -277,7 +277,7 @@ pub const KEYS: &[Key] = &[
     key("session.cookie.partitioned", Kind::Boolean, "false", "`Partitioned`: one cookie per embedding site."),
 
     key("store.url", Kind::Store, r#""file:./cloakroom-data""#, "`\"file:FOLDER\"` (embedded, survives restarts), `\"memory:\"` (gone with the process), Redis or PostgreSQL: `\"redis://[user:password@]host[:port][/database]\"`, `\"redis+unix:///PATH\"`, `\"redis+sentinel://[user:password@]host[:port],host[:port]…[/database]?master=NAME\"` (with `sentinel_user` and `sentinel_password`, if the Sentinels ask for them), `\"redis+cluster://[user:password@]host[:port],host[:port]…\"`; with `rediss` for `redis` over TLS, where `?ca=FILE` names authorities other than the system's, `cert=FILE&key=FILE` the certificate to show, and `server_name=NAME` what the servers' certificates hold instead of their hosts. PostgreSQL: `\"postgres://[user:password@]host[:port]/database[?sslmode=…]\"`. A URL with a password can be given as a secret is: `{ env = \"NAME\" }`."),
-    key("store.layout", Kind::Word(&["sealed", "express"]), r#""sealed""#, "How a record is written: `\"sealed\"` (encrypted; the store never learns the token) or `\"express\"` (as express-session does).").only(&[r#""sealed""#]),
+    key("store.layout", Kind::Word(&["sealed", "express"]), r#""sealed""#, "How a record is written: `\"sealed\"` (encrypted; the store never learns the token) or `\"express\"` (as express-session does with connect-redis; needs `redis://`)."),
     key("store.prefix", Kind::StorePrefix, r#""sess:""#, "What the names of session keys begin with."),
     key("store.timeout", Kind::Duration(1), r#""500ms""#, "The longest that one operation may take before it counts as an outage."),
     key("store.cache.entries", Kind::Integer(0, 100_000_000), "100000", "Sessions in the local cache; 0 turns it off."),

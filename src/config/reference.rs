@@ -74,6 +74,8 @@ These are errors, since they cannot work:
 - `[server.tls]` without a certificate; `proxy_protocol` without any trusted proxy
 - an upstream without a URL, with more than 64, or with one of them twice; a
   certificate without its key
+- `store.layout = "express"` in a store that no application can reach, or with a user
+  or roles path that express-session does not load; `session.share_with_app` without it
 - `cors.origins = ["*"]` with credentials; origins of another site than
   `server.public_url`, unless the cookie has `same_site = "none"` or credentials
   are off
@@ -89,6 +91,7 @@ These are warnings, since they usually go wrong:
 - `admin.listen` on an address that is reached from elsewhere
 - routes that need a login where there is no login method, or a users file that
   is not there
+- `session.share_with_app` without a `session.cookie.name`
 - a cookie path that does not cover `endpoints.prefix`
 - a route under one of Cloakroom's own endpoints; a path that ends with `/`
 - `csrf.mode = "off"`

@@ -208,7 +208,6 @@ fn listening(compiled: &Compiled) -> Vec<String> {
 fn what_is_not_available_is_refused() {
     for (path, value) in [
         ("session.cookie.x", "1"),
-        ("store.layout", "\"express\""),
         ("endpoints.debug", "[\"loopback\"]"),
         ("login.templates", "\"templates\""),
         ("login.throttle.attempts", "6"),

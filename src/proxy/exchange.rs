@@ -20,7 +20,7 @@ use super::state::{State, Worker};
 use super::tunnel::{Hold, Tunnel};
 use crate::base::refusal::{Failure, Refusal};
 use crate::policy::{self, Asker, Decision, OnRefusal, Permit, Route};
-use crate::session::{Lookup, Session};
+use crate::session::Lookup;
 use crate::upstream::request::{Outbound, REQUEST_ID, VIA_PSEUDONYM};
 use crate::wire::body::{Body, BodyFate, BodyWatch, Guarded, Trailers};
 use crate::wire::caching::is_for_all;
@@ -263,6 +263,7 @@ impl Exchange<'_> {
         let lookup = if route.access.needs_session() {
             self.lookup(true).await?
         } else {
+            self.end_what_is_over().await;
             Lookup::NotNeeded
         };
         let asker = Asker {
@@ -312,22 +313,6 @@ impl Exchange<'_> {
         self.client.secure(self.state.public_origin.as_ref())
     }
 
-    /// The session's cookie, signed anew with the first secret, where another
-    /// one verified it.
-    pub async fn renewed_cookie(&self, session: &Session) -> Option<HeaderValue> {
-        let rules = &self.state.sessions;
-        if session.secret == 0 || !self.worker.sessions.renew(rules, session).await {
-            return None;
-        }
-        let value = crate::wire::cookie::encode(&rules.signer.sign(session.token.expose()));
-        let now = self.worker.sessions.now();
-        let secure = rules.cookie.is_secure(self.is_secure());
-        rules
-            .cookie
-            .set(&value, now, session.absolute_end(), secure)
-            .ok()
-    }
-
     /// Requests that could do harm with our cookie must not come from another
     /// site.
     fn check_cross_site(&self) -> Result<(), Refusal> {
@@ -374,6 +359,7 @@ impl Exchange<'_> {
             target: &self.target,
             trust: &self.state.trust,
             cookie: &self.state.sessions.cookie,
+            share_cookie: self.state.sessions.share_with_app,
             identity: &self.state.identity,
             request_id: &self.record.request_id,
             handshake: self.handshake.as_ref(),
@@ -386,13 +372,14 @@ impl Exchange<'_> {
         let forwarded = upstreams.forward(&outbound, request, watch.as_ref()).await;
         let mut answer = forwarded.map_err(|failure| blame(failure, watch.as_ref()))?;
         let headers = answer.response.headers_mut();
-        set_cookie::drop_ours(
-            &self.state.sessions.cookie,
-            headers,
-            &self.record.request_id,
-        );
-        // The next answer will do where this one may be kept for others.
-        if let Some(cookie) = renewed.filter(|_| !is_for_all(headers)) {
+        let (rules, id) = (&self.state.sessions, &self.record.request_id);
+        if !rules.share_with_app {
+            set_cookie::drop_ours(&rules.cookie, headers, id);
+        }
+        // The next answer will do where this one may be kept for others. What the
+        // application says of the cookie counts (S-45: one line of a name).
+        let is_set = set_cookie::is_ours_set(&rules.cookie, headers);
+        if let Some(cookie) = renewed.filter(|_| !is_for_all(headers) && !is_set) {
             headers.append(SET_COOKIE, cookie);
         }
         let (Some(client), Some(upstream)) = (client, answer.upgrade.take()) else {

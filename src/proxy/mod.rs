@@ -7,6 +7,7 @@ pub mod exchange;
 pub mod record;
 pub mod request_id;
 pub mod respond;
+mod session_cookie;
 pub mod set_cookie;
 pub mod state;
 pub mod tunnel;

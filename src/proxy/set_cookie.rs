@@ -5,14 +5,16 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::wire::cookie::CookieSpec;
 
+/// Whether a response sets our cookie.
+pub fn is_ours_set(cookie: &CookieSpec, headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(SET_COOKIE).iter();
+    lines.any(|line| cookie.is_ours_set_cookie(line))
+}
+
 /// Removes what would set our cookie, and says so in the log: the application does
 /// not set it.
 pub fn drop_ours(cookie: &CookieSpec, headers: &mut HeaderMap, request_id: &HeaderValue) {
-    if !headers
-        .get_all(SET_COOKIE)
-        .iter()
-        .any(|value| cookie.is_ours_set_cookie(value))
-    {
+    if !is_ours_set(cookie, headers) {
         return;
     }
     let request_id = request_id.to_str().unwrap_or_default();

@@ -9,8 +9,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::layout::sealed::head_of;
-use super::record::{Head, expired};
+use super::record::{Head, Terms, expired, idle_timeout};
 use super::rules::SessionRules;
 use super::sessions::{EPOCH_MARGIN, Sessions};
 use super::store::{Epoch, Found, Listener, Page, user_name};
@@ -30,15 +29,17 @@ pub struct Device {
     pub head: Head,
     /// When it was last used, as far as the store knows.
     pub seen: Timestamp,
+    /// Its own terms, if applications share it.
+    pub terms: Option<Terms>,
 }
 
 impl Device {
     /// The session in a record, if that has not expired. Whether the user has
     /// signed out everywhere since is another question.
     fn read(rules: &SessionRules, found: Found, now: Timestamp) -> Option<Self> {
-        let head = head_of(&found.record.value)?;
+        let (head, terms) = rules.layout.outline(&found.record.value)?;
         let seen = found.record.seen;
-        if expired(&head, seen, now, &rules.settings).is_some() {
+        if expired(&head, terms.as_ref(), seen, now, &rules.settings).is_some() {
             return None;
         }
         Some(Self {
@@ -46,25 +47,29 @@ impl Device {
             key: found.key,
             head,
             seen,
+            terms,
         })
     }
 
-    /// When it ends however much it is used.
+    /// When it ends however much it is used; the end of time: never.
     pub fn absolute_end(&self, rules: &SessionRules) -> Timestamp {
-        let created = Timestamp(self.head.created);
-        Timestamp(self.head.absolute_end).min(created.after(rules.settings.absolute_timeout))
+        let end = self.head.absolute_end(&rules.settings);
+        end.unwrap_or(Timestamp(u64::MAX))
     }
 
-    /// When it ends if it is not used.
+    /// When it ends if it is not used; the end of time: never.
     pub fn idle_end(&self, rules: &SessionRules) -> Timestamp {
-        let idle = self.seen.after(rules.settings.idle_timeout);
-        idle.min(self.absolute_end(rules))
+        let idle = idle_timeout(self.terms.as_ref(), &rules.settings);
+        let end = idle.map_or(Timestamp(u64::MAX), |idle| self.seen.after(idle));
+        end.min(self.absolute_end(rules))
     }
 
     /// The later its login began, by the store's clock, the newer: replicas'
-    /// clocks may differ. The key only makes it an order.
+    /// clocks may differ. The key only makes it an order. What an application has
+    /// created is of unknown age, and counts as the oldest.
     fn newest_first(&self) -> impl Ord + use<> {
-        Reverse((self.head.epoch, self.key.clone()))
+        let began = Some(self.head.epoch).filter(|_| self.head.has_epoch());
+        Reverse((began, self.key.clone()))
     }
 }
 
@@ -181,8 +186,9 @@ impl Sessions {
         // of them stays; a login that began only now keeps its own.
         let found = self.store.of_user(user);
         for found in self.timed(StoreOperation::OfUser, found).await? {
-            let head = head_of(&found.record.value);
-            if !head.is_some_and(|head| head.is_newer_than(epoch)) {
+            let outline = rules.layout.outline(&found.record.value);
+            let is_newer = |head: &Head| head.has_epoch() && head.is_newer_than(epoch);
+            if !outline.is_some_and(|(head, _)| is_newer(&head)) {
                 self.end_one(&found.key, EndCause::Revoked).await?;
             }
         }

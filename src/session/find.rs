@@ -2,10 +2,11 @@
 //! store.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::flights::Read;
 use super::known::{EpochCopy, Known, Session};
-use super::layout::sealed::SealError;
+use super::layout::Layout;
 use super::rules::SessionRules;
 use super::sessions::{Sessions, failure};
 use super::store::{SessionStore, StoreError, StoredRecord, user_name};
@@ -13,6 +14,8 @@ use super::token::Token;
 use crate::base::BoxFuture;
 use crate::base::metrics::{CacheResult, StoreOperation};
 use crate::base::refusal::{Failure, Refusal};
+
+const IDLE: Refusal = Refusal::IdleExpired;
 
 impl Sessions {
     /// The session of a token whose signature was verified by the secret of this
@@ -27,8 +30,12 @@ impl Sessions {
         token: Token,
         secret: usize,
     ) -> Result<Result<Session, Refusal>, Failure> {
-        let key = token.key(&rules.prefix);
-        let known = match self.shared.cache.fresh(&key) {
+        let key = rules.key(&token);
+        let over = |known: &Known| known.over(self.clock.now(), &rules.settings);
+        let copy = self.shared.cache.fresh(&key);
+        // A copy does not know for how long an application has prolonged its record.
+        let copy = copy.filter(|known| over(known) != Some(IDLE) || known.terms.is_none());
+        let known = match copy {
             Some(known) => {
                 self.metrics.cached(CacheResult::Hit);
                 known
@@ -38,13 +45,17 @@ impl Sessions {
                 Err(refusal) => return Ok(Err(refusal)),
             },
         };
-        if let Some(over) = known.over(self.clock.now(), &rules.settings) {
+        if let Some(over) = over(&known) {
+            if matches!(over, Refusal::AbsoluteExpired | Refusal::SessionEnded) {
+                self.end_for_applications(&known).await?;
+            }
             return Ok(Err(over));
         }
         Ok(Ok(Session {
             known,
             token,
             secret,
+            touched: false,
         }))
     }
 
@@ -62,7 +73,18 @@ impl Sessions {
                 .await
                 .unwrap_or_else(Read::from)
         };
-        let read = shared.flights.join(key, reading, load).await;
+        let joined = AtomicBool::new(true);
+        let first = || {
+            joined.store(false, Ordering::Relaxed);
+            load()
+        };
+        let mut read = shared.flights.join(key, reading, first).await;
+        // An application may have written back meanwhile what has ended: of a miss nobody
+        // is told. Whoever looks now must find it, so that it goes.
+        let shares = matches!(rules.layout, Layout::Express(_));
+        if shares && matches!(read, Read::Dead(_)) && joined.into_inner() {
+            read = load().await;
+        }
         if let Read::Failed(Refusal::StoreUnavailable, _) = &read
             && let Some(known) = shared.cache.stale(key, shared.serve_stale_for)
         {
@@ -86,12 +108,18 @@ impl Sessions {
         let Some(StoredRecord { value, seen }) = stored else {
             return Ok(Read::Dead(Refusal::UnknownSession));
         };
-        let opened = match rules.sealer.open(key, token, value) {
-            Ok(opened) => opened,
-            Err(SealError::UnknownSecret) => return Ok(Read::Dead(Refusal::BadSignature)),
+        let opened = match rules.layout.open(key, token, value) {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return Ok(Read::Dead(Refusal::UnknownSession)),
+            Err(error) if error.is_of_unknown_secret() => {
+                return Ok(Read::Dead(Refusal::BadSignature));
+            }
             Err(error) => return Err(Failure::new(Refusal::SessionUnreadable, error)),
         };
-        let epoch = self.load_epoch(&opened.head.user).await?;
+        let epoch = match opened.head.has_epoch() {
+            true => self.load_epoch(&opened.head.user).await?,
+            false => Arc::new(EpochCopy::new(None, reading.era())),
+        };
         let known = Arc::new(Known::new(
             key.clone(),
             token,

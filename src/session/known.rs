@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::data::{Data, Field};
-use super::record::{Head, Opened, expired};
+use super::record::{Head, Opened, Terms, expired, idle_timeout};
 use super::settings::SessionSettings;
 use super::store::Epoch;
 use super::token::Token;
@@ -28,6 +28,8 @@ pub struct Known {
     pub user: String,
     /// The roles at `session.roles`.
     pub roles: Vec<String>,
+    /// Its own terms, if applications share it.
+    pub terms: Option<Terms>,
     /// When it was last used, in milliseconds.
     seen: AtomicU64,
     /// The epoch of its user.
@@ -55,6 +57,9 @@ pub struct Session {
     pub token: Token,
     /// Which secret verified the cookie.
     pub secret: usize,
+    /// Whether this use of it is being written, so that the browser may be told to
+    /// keep its cookie for longer, too.
+    pub touched: bool,
 }
 
 impl Known {
@@ -68,21 +73,24 @@ impl Known {
         era: u64,
         settings: &SessionSettings,
     ) -> Self {
-        let Opened { head, data, .. } = opened;
-        let user = match data.at(&settings.user) {
-            Some(Field::One(user)) => user,
-            _ => String::new(),
-        };
+        let Opened {
+            head, data, terms, ..
+        } = opened;
+        let user = data.user(&settings.user).unwrap_or_default();
         let roles = data
             .at(&settings.roles)
             .map_or_else(Vec::new, Field::into_values);
         Self {
-            handle: token.handle(),
+            handle: match &terms {
+                Some(_) => token.shared_handle(),
+                None => token.handle(),
+            },
             key,
             head,
             data,
             user,
             roles,
+            terms,
             seen: AtomicU64::new(seen.0),
             epoch,
             era,
@@ -92,7 +100,7 @@ impl Known {
 
     /// Why it is no live session of a user at `now`, if so.
     pub fn over(&self, now: Timestamp, settings: &SessionSettings) -> Option<Refusal> {
-        if let Some(over) = expired(&self.head, self.seen(), now, settings) {
+        if let Some(over) = expired(&self.head, self.terms.as_ref(), self.seen(), now, settings) {
             return Some(over);
         }
         if !self.head.is_newer_than(self.epoch.epoch) {
@@ -116,14 +124,15 @@ impl Known {
         self.seen.fetch_max(now.0, Ordering::Relaxed);
     }
 
-    /// When it ends if it is not used.
-    pub fn idle_end(&self, settings: &SessionSettings) -> Timestamp {
-        self.seen().after(settings.idle_timeout)
+    /// When it ends if it is not used; `None`: never.
+    pub fn idle_end(&self, settings: &SessionSettings) -> Option<Timestamp> {
+        let idle = idle_timeout(self.terms.as_ref(), settings)?;
+        Some(self.seen().after(idle))
     }
 
-    /// When it ends however much it is used.
-    pub fn absolute_end(&self) -> Timestamp {
-        Timestamp(self.head.absolute_end)
+    /// When it ends however much it is used; `None`: never.
+    pub fn absolute_end(&self, settings: &SessionSettings) -> Option<Timestamp> {
+        self.head.absolute_end(settings)
     }
 
     /// The epoch of its user.

@@ -1,5 +1,6 @@
 //! Layer 2: sessions: what they are, how they are kept, when they end.
 
+mod applications;
 pub mod cache;
 pub mod data;
 pub mod devices;
@@ -8,6 +9,7 @@ pub mod flights;
 pub mod known;
 pub mod layout;
 pub mod live;
+pub mod members;
 pub mod record;
 pub mod rules;
 pub mod sessions;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::data::Data;
+use super::layout::express::StoredCookie;
 use super::settings::SessionSettings;
 use super::store::Epoch;
 use crate::base::clock::Timestamp;
@@ -57,6 +58,45 @@ impl Head {
         }
     }
 
+    /// The head of a session that an application created: no epoch and no absolute end
+    /// bind it.
+    pub fn of_application(user: String) -> Self {
+        Self {
+            user,
+            epoch: u64::MAX,
+            created: 0,
+            absolute_end: u64::MAX,
+            address: String::new(),
+            user_agent: String::new(),
+        }
+    }
+
+    /// The head of a session that is `user`'s by now. Where an application has made it
+    /// somebody else's, it has done so after any epoch that we know of.
+    pub fn now_of(self, user: String) -> Self {
+        match self.user == user {
+            true => self,
+            false => Self {
+                user,
+                epoch: u64::MAX,
+                ..self
+            },
+        }
+    }
+
+    /// Whether an epoch of its user can end it.
+    pub fn has_epoch(&self) -> bool {
+        self.epoch != u64::MAX
+    }
+
+    /// When it ends however much it is used; `None`: never. The configuration may have
+    /// become stricter since the login.
+    pub fn absolute_end(&self, settings: &SessionSettings) -> Option<Timestamp> {
+        let created = Timestamp(self.created);
+        (self.absolute_end != u64::MAX)
+            .then(|| Timestamp(self.absolute_end).min(created.after(settings.absolute_timeout)))
+    }
+
     /// Whether the session began after the user's epoch. A record that is not
     /// newer than it was ended by "sign out everywhere".
     pub fn is_newer_than(&self, epoch: Option<Epoch>) -> bool {
@@ -75,33 +115,54 @@ pub struct Opened {
     pub sealed_with: usize,
     /// The bytes it was read from, for replacing exactly them.
     pub stored: Bytes,
+    /// Its own terms, if applications share it.
+    pub terms: Option<Terms>,
+}
+
+/// What a record that applications share says of its own life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Its cookie.
+    pub cookie: StoredCookie,
+    /// Whether the store keeps it until somebody ends it.
+    pub endless: bool,
+}
+
+/// How long one use makes a session last; `None`: without an end. A record that
+/// applications share says so itself.
+pub fn idle_timeout(terms: Option<&Terms>, settings: &SessionSettings) -> Option<Duration> {
+    match terms {
+        Some(terms) => (!terms.endless).then(|| terms.cookie.span()),
+        None => Some(settings.idle_timeout),
+    }
 }
 
 /// Whether a session with these times is over, and by which rule. The
 /// absolute end is looked at first: it is the one that cannot be helped.
 pub fn expired(
     head: &Head,
+    terms: Option<&Terms>,
     seen: Timestamp,
     now: Timestamp,
     settings: &SessionSettings,
 ) -> Option<Refusal> {
-    let created = Timestamp(head.created);
-    // The configuration may have become stricter since the login.
-    let absolute_end = Timestamp(head.absolute_end).min(created.after(settings.absolute_timeout));
-    if now >= absolute_end {
+    if head.absolute_end(settings).is_some_and(|end| now >= end) {
         return Some(Refusal::AbsoluteExpired);
     }
-    if now >= seen.after(settings.idle_timeout) {
-        return Some(Refusal::IdleExpired);
-    }
-    None
+    let idle = idle_timeout(terms, settings)?;
+    (now >= seen.after(idle)).then_some(Refusal::IdleExpired)
 }
 
 /// How long the store keeps a record that was used at `now`: to its idle end,
-/// and never past its absolute end. `None`: it is over.
-pub fn time_to_live(head: &Head, now: Timestamp, settings: &SessionSettings) -> Option<Duration> {
+/// and never past its absolute end. `None`: it is over, or has no end to be put off.
+pub fn time_to_live(
+    head: &Head,
+    terms: Option<&Terms>,
+    now: Timestamp,
+    settings: &SessionSettings,
+) -> Option<Duration> {
     let left = Timestamp(head.absolute_end).since(now);
-    let ttl = left.min(settings.idle_timeout);
+    let ttl = left.min(idle_timeout(terms, settings)?);
     (!ttl.is_zero()).then_some(ttl)
 }
 
@@ -146,17 +207,32 @@ mod tests {
     fn idle_and_absolute_ends_are_exact() {
         let (head, settings) = (head(), settings());
         let seen = Timestamp(500_000);
-        assert_eq!(expired(&head, seen, Timestamp(559_999), &settings), None);
         assert_eq!(
-            expired(&head, seen, Timestamp(560_000), &settings),
-            Some(Refusal::IdleExpired)
-        );
-        assert_eq!(
-            expired(&head, Timestamp(600_999), Timestamp(600_999), &settings),
+            expired(&head, None, seen, Timestamp(559_999), &settings),
             None
         );
         assert_eq!(
-            expired(&head, Timestamp(601_000), Timestamp(601_000), &settings),
+            expired(&head, None, seen, Timestamp(560_000), &settings),
+            Some(Refusal::IdleExpired)
+        );
+        assert_eq!(
+            expired(
+                &head,
+                None,
+                Timestamp(600_999),
+                Timestamp(600_999),
+                &settings
+            ),
+            None
+        );
+        assert_eq!(
+            expired(
+                &head,
+                None,
+                Timestamp(601_000),
+                Timestamp(601_000),
+                &settings
+            ),
             Some(Refusal::AbsoluteExpired)
         );
     }
@@ -166,7 +242,7 @@ mod tests {
         let mut strict = settings();
         strict.absolute_timeout = Duration::from_secs(10);
         assert_eq!(
-            expired(&head(), Timestamp(11_000), Timestamp(11_000), &strict),
+            expired(&head(), None, Timestamp(11_000), Timestamp(11_000), &strict),
             Some(Refusal::AbsoluteExpired)
         );
     }
@@ -175,14 +251,17 @@ mod tests {
     fn the_store_never_keeps_a_record_past_its_absolute_end() {
         let (head, settings) = (head(), settings());
         assert_eq!(
-            time_to_live(&head, Timestamp(1_000), &settings),
+            time_to_live(&head, None, Timestamp(1_000), &settings),
             Some(Duration::from_secs(60))
         );
         assert_eq!(
-            time_to_live(&head, Timestamp(600_000), &settings),
+            time_to_live(&head, None, Timestamp(600_000), &settings),
             Some(Duration::from_secs(1))
         );
-        assert_eq!(time_to_live(&head, Timestamp(601_000), &settings), None);
+        assert_eq!(
+            time_to_live(&head, None, Timestamp(601_000), &settings),
+            None
+        );
     }
 
     #[test]

@@ -1,11 +1,18 @@
 //! What the configuration says of sessions, ready for use, and the cookies that
 //! a request presents, checked by it.
 
-use http::HeaderMap;
+use std::sync::Arc;
 
+use http::{HeaderMap, HeaderValue};
+
+use super::known::Session;
+use super::layout::Layout;
+use super::layout::express::ExpressLayout;
 use super::layout::sealed::Sealer;
+use super::record::Terms;
 use super::settings::SessionSettings;
 use super::token::Token;
+use crate::base::clock::Timestamp;
 use crate::base::refusal::Refusal;
 use crate::wire::cookie::{self, CookieSpec};
 use crate::wire::signature::{Signer, Verdict};
@@ -21,8 +28,10 @@ pub struct SessionRules {
     pub prefix: String,
     /// Signs and verifies cookies.
     pub signer: Signer,
-    /// Seals and opens records.
-    pub sealer: Sealer,
+    /// Writes and reads records.
+    pub layout: Layout,
+    /// Whether the application has the cookie and the records, too.
+    pub share_with_app: bool,
     /// The session cookie.
     pub cookie: CookieSpec,
 }
@@ -36,26 +45,114 @@ pub enum Presented {
 }
 
 impl SessionRules {
-    /// Prepares keys from the settings.
+    /// Prepares keys from the settings, for sealed records.
     pub fn new(settings: SessionSettings, prefix: String, cookie: CookieSpec) -> Self {
         Self {
             signer: Signer::new(&settings.secrets),
-            sealer: Sealer::new(&settings.secrets),
+            layout: Layout::Sealed(Sealer::new(&settings.secrets)),
+            share_with_app: false,
             settings,
             prefix,
             cookie,
         }
     }
 
-    /// The session cookies of a request whose signatures are right, `most` of
-    /// them.
-    pub fn presented(&self, headers: &HeaderMap, most: usize) -> Presented {
+    /// The same for records as Express has them. `identity`: further dotted paths from
+    /// which an identity is made. `share_with_app`: whether the application has the
+    /// cookie as well.
+    pub fn express(
+        settings: SessionSettings,
+        prefix: String,
+        cookie: CookieSpec,
+        identity: impl IntoIterator<Item = String>,
+        share_with_app: bool,
+    ) -> Self {
+        let own = [settings.user.clone(), settings.roles.clone()];
+        let layout = ExpressLayout {
+            cookie: cookie.clone(),
+            idle_timeout: settings.idle_timeout,
+            user: settings.user.clone(),
+            identity: own.into_iter().chain(identity).collect(),
+        };
+        Self {
+            signer: Signer::new(&settings.secrets),
+            layout: Layout::Express(Box::new(layout)),
+            share_with_app,
+            settings,
+            prefix,
+            cookie,
+        }
+    }
+
+    /// The name of the store's key for a token.
+    pub fn key(&self, token: &Token) -> Arc<str> {
+        self.layout.key(&self.prefix, token)
+    }
+
+    /// Until when the browser keeps the cookie of a session that is used at `now`.
+    pub fn cookie_end(&self, now: Timestamp, absolute_end: Timestamp) -> Timestamp {
+        match self.layout {
+            Layout::Sealed(_) => absolute_end,
+            Layout::Express(_) => now.after(self.settings.idle_timeout),
+        }
+    }
+
+    /// Whether the browser is to keep the cookie of this session for longer: its end was
+    /// put off by this use, and the cookie has one.
+    pub fn prolongs_cookie(&self, session: &Session) -> bool {
+        let lasts = |terms: &Terms| terms.cookie.max_age().is_some();
+        session.touched && self.cookie.persistent && session.terms.as_ref().is_some_and(lasts)
+    }
+
+    /// The `Set-Cookie` that gives the browser its cookie once more, signed with the first
+    /// secret. `secure`: whether its connection is. Of a session that applications share
+    /// it has the record's own attributes, so that it replaces whichever they set; it is
+    /// `None` where Express would send none.
+    pub fn cookie_again(
+        &self,
+        session: &Session,
+        now: Timestamp,
+        secure: bool,
+    ) -> Option<HeaderValue> {
+        let value = cookie::encode(&self.signer.sign(session.token.expose()));
+        match &session.terms {
+            Some(terms) => terms.cookie.set(
+                &self.cookie.name,
+                &value,
+                now,
+                secure,
+                self.cookie.persistent,
+            ),
+            None => {
+                let secure = self.cookie.is_secure(secure);
+                let end = session.absolute_end(&self.settings)?;
+                self.cookie.set(&value, now, end, secure).ok()
+            }
+        }
+    }
+
+    /// The session cookies of a request that may be looked up: a few whose signatures are
+    /// right. Where the application has the cookie too, the first of its name counts and
+    /// no other, as for express-session.
+    pub fn presented(&self, headers: &HeaderMap) -> Presented {
+        match self.share_with_app {
+            true => self.verified(self.cookie.values(headers).take(1), 1),
+            false => self.verified(self.cookie.values(headers), MOST_LOOKED_UP),
+        }
+    }
+
+    /// All session cookies of a request whose signatures are right.
+    pub fn all_presented(&self, headers: &HeaderMap) -> Presented {
+        self.verified(self.cookie.values(headers), usize::MAX)
+    }
+
+    fn verified<'h>(&self, values: impl Iterator<Item = &'h [u8]>, most: usize) -> Presented {
         let mut tokens: Vec<(Token, usize)> = Vec::new();
         let mut reason = Refusal::NoCookie;
-        for raw in self.cookie.values(headers) {
+        for raw in values {
             let decoded = cookie::decode(raw);
             match self.signer.verify(&decoded) {
-                Verdict::Verified { token, secret } => match Token::verified(token) {
+                Verdict::Verified { token, secret } => match self.layout.token(token) {
                     Some(token) if tokens.iter().all(|(known, _)| *known != token) => {
                         tokens.push((token, secret));
                         if tokens.len() >= most {

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use http::HeaderMap;
 use serde_json::Value;
 
+use super::data::Data;
 use super::known::Session;
-use super::record::{Head, time_to_live};
-use super::rules::{MOST_LOOKED_UP, Presented, SessionRules};
+use super::layout::Layout;
+use super::record::{Head, idle_timeout, time_to_live};
+use super::rules::{Presented, SessionRules};
 use super::shared::Shared;
 use super::store::{Epoch, Listener, NewRecord, SessionStore, StoreError, user_name};
 use super::token::Token;
@@ -42,12 +44,12 @@ pub struct Created {
     pub cookie: String,
     /// When it was created.
     pub at: Timestamp,
-    /// When the session ends however much it is used.
-    pub absolute_end: Timestamp,
+    /// Until when the browser keeps the cookie.
+    pub cookie_end: Timestamp,
     /// What logs call it.
     pub handle: Arc<str>,
     /// Its fields.
-    pub data: super::data::Data,
+    pub data: Data,
 }
 
 /// Where a login comes from, for the record's head.
@@ -57,6 +59,8 @@ pub struct Origin {
     pub address: String,
     /// The client's user agent.
     pub user_agent: String,
+    /// Whether the browser's connection is secure.
+    pub secure: bool,
 }
 
 /// A worker's access to the sessions.
@@ -106,7 +110,7 @@ impl Sessions {
         headers: &HeaderMap,
         slide: bool,
     ) -> Result<Lookup, Failure> {
-        let tokens = match rules.presented(headers, MOST_LOOKED_UP) {
+        let tokens = match rules.presented(headers) {
             Presented::None(reason) => return Ok(Lookup::Dead(reason)),
             Presented::Tokens(tokens) => tokens,
         };
@@ -126,11 +130,11 @@ impl Sessions {
                 },
             }
         }
-        let Some(session) = found else {
+        let Some(mut session) = found else {
             return Ok(Lookup::Dead(reason.unwrap_or(Refusal::UnknownSession)));
         };
         if slide {
-            self.slide(rules, &session);
+            session.touched = self.slide(rules, &session);
         }
         Ok(Lookup::Live(session))
     }
@@ -147,7 +151,8 @@ impl Sessions {
     }
 
     /// Creates the session of a login, under a new token, and deletes the
-    /// sessions that the request presented: nothing of them is taken over.
+    /// sessions that the request presented. Nothing of them is taken over, but for the
+    /// anonymous session of an application that shares its sessions.
     ///
     /// # Errors
     ///
@@ -172,7 +177,7 @@ impl Sessions {
             began,
             now,
             settings,
-            origin.address,
+            origin.address.clone(),
             &origin.user_agent,
         );
         if !head.is_newer_than(epoch) {
@@ -181,19 +186,21 @@ impl Sessions {
                 "the user signed out everywhere while this login was running",
             ));
         }
-        let ttl = time_to_live(&head, now, settings)
+        let ttl = time_to_live(&head, None, now, settings)
             .ok_or_else(|| Failure::new(Refusal::InternalError, "absolute_timeout is zero"))?;
         let user = Value::String(identity.user);
         let roles = (!identity.roles.is_empty())
             .then(|| (settings.roles.as_str(), Value::from(identity.roles)));
         let placed = roles.into_iter().chain([(settings.user.as_str(), user)]);
-        let data = super::data::Data::new(identity.claims, placed);
+        let data = Data::new(identity.claims, placed);
+
+        let data = self.with_anonymous(rules, presented, data).await?;
 
         let token = Token::random().map_err(|e| Failure::new(Refusal::InternalError, e))?;
-        let key = token.key(&rules.prefix);
+        let key = rules.key(&token);
         let value = rules
-            .sealer
-            .seal(&key, &token, &head, &data)
+            .layout
+            .compose(&key, &token, &head, &data, origin.secure)
             .map_err(|e| Failure::new(Refusal::InternalError, e))?;
         let record = NewRecord {
             key: key.clone(),
@@ -227,8 +234,8 @@ impl Sessions {
         Ok(Created {
             cookie: rules.signer.sign(token.expose()),
             at: now,
-            absolute_end: Timestamp(head.absolute_end),
-            handle: token.handle(),
+            cookie_end: rules.cookie_end(now, Timestamp(head.absolute_end)),
+            handle: rules.layout.handle(&token),
             data,
         })
     }
@@ -263,6 +270,10 @@ impl Sessions {
         // known whether it was done.
         self.shared.epoch_changed(&user_name(&session.head.user));
         raised?;
+        if matches!(rules.layout, Layout::Express(_)) {
+            // Those of the application have no epoch.
+            self.delete_all_of(&session.head.user).await?;
+        }
         self.metrics.ended(EndCause::LogoutAll);
         self.delete_presented(rules, headers, EndCause::Logout)
             .await?;
@@ -273,24 +284,23 @@ impl Sessions {
     /// cookie may be signed with it. `false`: not now, try again on the next
     /// request.
     pub async fn renew(&self, rules: &SessionRules, session: &Session) -> bool {
+        let Layout::Sealed(sealer) = &rules.layout else {
+            // No secret has a part in the record.
+            return true;
+        };
         let loaded = self
             .timed(StoreOperation::Load, self.store.load(&session.key))
             .await;
         let Ok(Some(stored)) = loaded else {
             return false;
         };
-        let Ok(opened) = rules
-            .sealer
-            .open(&session.key, &session.token, stored.value)
-        else {
+        let Ok(opened) = sealer.open(&session.key, &session.token, stored.value) else {
             return false;
         };
         if opened.sealed_with == 0 {
             return true;
         }
-        let Ok(value) = rules
-            .sealer
-            .seal(&session.key, &session.token, &opened.head, &opened.data)
+        let Ok(value) = sealer.seal(&session.key, &session.token, &opened.head, &opened.data)
         else {
             return false;
         };
@@ -310,19 +320,21 @@ impl Sessions {
     }
 
     /// Slides the idle timeout, off the request's path, at most once per
-    /// `touch_interval`.
-    pub fn slide(self: &Arc<Self>, rules: &SessionRules, session: &Session) {
+    /// `touch_interval`. Answers whether this use of it is being written.
+    pub fn slide(self: &Arc<Self>, rules: &SessionRules, session: &Session) -> bool {
         let now = self.clock.now();
-        let interval = rules.settings.touch_interval;
+        let (settings, terms) = (&rules.settings, session.terms.as_ref());
+        let own = idle_timeout(terms, settings).map_or(Duration::MAX, |idle| idle / 10);
+        let interval = settings.touch_interval.min(own);
         if now.since(session.seen()) < interval {
-            return;
+            return false;
         }
-        let Some(ttl) = time_to_live(&session.head, now, &rules.settings) else {
-            return;
+        let Some(ttl) = time_to_live(&session.head, terms, now, settings) else {
+            return false;
         };
         let known = session.known.clone();
         if !self.shared.touches.begin(&known.key, now, interval) {
-            return;
+            return false;
         }
         let this = self.clone();
         tokio::spawn(async move {
@@ -338,6 +350,7 @@ impl Sessions {
             let written = touched.is_ok_and(|written| written);
             this.shared.touches.done(&known.key, written);
         });
+        true
     }
 
     async fn delete_presented(
@@ -347,12 +360,12 @@ impl Sessions {
         cause: EndCause,
     ) -> Result<bool, Failure> {
         // All of them: one that is left out would outlive the sign-out.
-        let Presented::Tokens(tokens) = rules.presented(headers, usize::MAX) else {
+        let Presented::Tokens(tokens) = rules.all_presented(headers) else {
             return Ok(false);
         };
         let mut any = false;
         for (token, _) in tokens {
-            let key = token.key(&rules.prefix);
+            let key = rules.key(&token);
             let deleted = self.timed(StoreOperation::Delete, self.store.delete(&key));
             let deleted = deleted.await;
             // As in `end_all`.

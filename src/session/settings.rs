@@ -32,12 +32,27 @@ pub struct SessionSettings {
 pub struct StoreSettings {
     /// Where the sessions are.
     pub location: StoreLocation,
+    /// How records are written.
+    pub layout: LayoutKind,
     /// What the names of session keys begin with.
     pub prefix: String,
     /// The longest that one operation may take before it counts as an outage.
     pub timeout: Duration,
     /// `[store.cache]`.
     pub cache: CacheSettings,
+}
+
+/// `store.layout`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LayoutKind {
+    /// Encrypted; the store never learns a token.
+    #[default]
+    Sealed,
+    /// As express-session writes them, so that applications share them.
+    Express {
+        /// Where the user id is in a record; a dotted path.
+        user: String,
+    },
 }
 
 /// `[store.cache]`: copies of sessions in this process.

@@ -40,6 +40,12 @@ impl Token {
         ((16..=128).contains(&text.len()) && text.bytes().all(plain)).then(|| Self(text.into()))
     }
 
+    /// The token of a cookie whose signature was verified, in whatever form an
+    /// application gives them: up to 1024 bytes of text.
+    pub fn of_application(text: &str) -> Option<Self> {
+        (1..=1024).contains(&text.len()).then(|| Self(text.into()))
+    }
+
     /// The token itself, for the cookie and for key derivation.
     pub fn expose(&self) -> &str {
         &self.0
@@ -56,6 +62,11 @@ impl Token {
     /// token nor the store's key.
     pub fn handle(&self) -> Arc<str> {
         handle(&self.key(""))
+    }
+
+    /// The same where the token itself is the name of the key.
+    pub fn shared_handle(&self) -> Arc<str> {
+        handle(&self.0)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::policy::Permit;
 use crate::session::data::Field;
 use crate::wire::body::Body;
 use crate::wire::client::{Client, ConnInfo, Trust, write_forwarding};
-use crate::wire::cookie::CookieSpec;
+use crate::wire::cookie::{CookieSpec, join_cookies};
 use crate::wire::hop::max_forwards;
 use crate::wire::hop::write_length_anew;
 use crate::wire::reserved::{IdentityHeaders, header_value, list_value, strip_request};
@@ -41,6 +41,8 @@ pub struct Outbound<'a> {
     pub trust: &'a Trust,
     /// The session cookie.
     pub cookie: &'a CookieSpec,
+    /// Whether the application gets the session cookie.
+    pub share_cookie: bool,
     /// The identity headers.
     pub identity: &'a IdentityHeaders,
     /// The request's id.
@@ -67,7 +69,10 @@ impl Outbound<'_> {
         let headers = &mut parts.headers;
         let version = parts.version;
         let trailers = strip_request(headers, self.identity);
-        self.cookie.strip(headers);
+        match self.share_cookie {
+            true => join_cookies(headers),
+            false => self.cookie.strip(headers),
+        }
         write_length_anew(headers);
         // Answered by our own server when the body is first asked for.
         headers.remove(header::EXPECT);

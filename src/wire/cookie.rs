@@ -238,6 +238,33 @@ impl CookieSpec {
     }
 }
 
+/// Makes one `Cookie` line of several, as RFC 9113 section 8.2.3 has it: HTTP/2 may
+/// split it, and not every application reads more than one.
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut lines = headers.get_all(COOKIE).iter();
+    if lines.nth(1).is_none() {
+        return;
+    }
+    let lines: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    let joined = lines.join(&b"; "[..]);
+    let sensitive = headers
+        .get_all(COOKIE)
+        .iter()
+        .any(HeaderValue::is_sensitive);
+    // Made of valid values it is one; were it ever not, no cookie is the safe one.
+    match HeaderValue::from_maybe_shared(Bytes::from(joined)) {
+        Ok(mut value) => {
+            value.set_sensitive(sensitive);
+            headers.insert(COOKIE, value);
+        }
+        Err(_) => remove_where(headers, |name| *name == COOKIE),
+    }
+}
+
 /// A raw cookie value as Express understands it, in UTF-8: one pair of quotes
 /// is taken off; then, if every escape is right, they are decoded once
 /// (`decodeURIComponent`), else none is. `+` is no blank. Bytes from 0x80 are

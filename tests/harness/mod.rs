@@ -21,6 +21,7 @@ pub mod process;
 pub mod proxy;
 pub mod redis;
 pub mod session;
+pub mod sharing;
 pub mod streams;
 pub mod tls;
 pub mod users;

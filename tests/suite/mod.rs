@@ -40,6 +40,7 @@ mod revocation;
 mod rotation;
 mod secrecy;
 mod sessions_cli;
+mod sharing;
 mod sockets;
 mod tamper;
 mod targets;

@@ -29,7 +29,7 @@ use crate::base::clock::Clock;
 use crate::config::settings::StoreUrl;
 use crate::config::value::secret::store_url;
 use crate::session::layout::sealed::head_of;
-use crate::session::settings::{CacheSettings, StoreSettings};
+use crate::session::settings::{CacheSettings, LayoutKind, StoreSettings};
 use crate::session::store::{self, Epoch, Found, NewRecord, SessionStore, StoreError};
 use crate::session::{StoreLocation, token};
 
@@ -134,6 +134,7 @@ fn understand(option: &str, text: &str) -> Result<(StoreLocation, String), Strin
 fn open(location: StoreLocation, prefix: &str) -> Result<Arc<dyn SessionStore>, StoreError> {
     let settings = StoreSettings {
         location,
+        layout: LayoutKind::Sealed,
         prefix: prefix.to_owned(),
         timeout: TIMEOUT,
         cache: CacheSettings {

@@ -115,12 +115,19 @@ pub fn identity(
     problems: &mut Vec<Problem>,
 ) -> Result<Vec<(HeaderName, String)>, Defect> {
     if !settings.has_section("identity.headers") {
+        let session = settings.section("session", "session");
         return DEFAULT_IDENTITY
             .iter()
             .map(|(name, path)| {
                 let name = HeaderName::from_bytes(name.as_bytes())
                     .map_err(|error| Defect(format!("{name}: {error}")))?;
-                Ok((name, (*path).to_string()))
+                // Where the user and the roles are, wherever that is.
+                let own = match *path {
+                    "userId" => session.get("user")?,
+                    "roles" => session.get("roles")?,
+                    other => other.to_owned(),
+                };
+                Ok((name, own))
             })
             .collect();
     }

@@ -8,6 +8,7 @@ mod login;
 mod routes;
 mod secrets;
 mod session;
+mod sharing;
 mod upstreams;
 
 pub use secrets::{PLACEHOLDERS, SHORTEST_SECRET};
@@ -68,6 +69,7 @@ fn assemble(
     let prefix: String = settings.section("endpoints", "endpoints").get("prefix")?;
     let login = login::compile(settings, &routes, problems)?;
     let identity = login::identity(settings, problems)?;
+    let share_with_app = sharing::compile(settings, &store, &store_shown, problems)?;
     let cors = cors::compile(settings, &cookie, public.as_ref(), problems)?;
     let cross_site = cross_site(settings, &cors, problems)?;
     routes::warn_of_shadows(settings, &routes, &prefix, problems);
@@ -82,6 +84,7 @@ fn assemble(
         upstreams,
         routes,
         session,
+        share_with_app,
         cookie,
         store,
         store_shown,

@@ -7,7 +7,9 @@ use super::{Surroundings, secrets};
 use crate::config::problem::Problem;
 use crate::config::settings::{Defect, PublicUrl, Section, Settings, StoreUrl};
 use crate::config::value::quantity::show;
-use crate::session::settings::{CacheSettings, SessionSettings, StoreLocation, StoreSettings};
+use crate::session::settings::{
+    CacheSettings, LayoutKind, SessionSettings, StoreLocation, StoreSettings,
+};
 use crate::wire::cookie::{CookieSpec, SameSite, Secure};
 
 /// Compiles `[session]`.
@@ -293,6 +295,13 @@ pub fn store(
     let cache = settings.section("store.cache", "store.cache");
     let settings = StoreSettings {
         location: url.location,
+        layout: match store.get::<String>("layout")?.as_str() {
+            "sealed" => LayoutKind::Sealed,
+            "express" => LayoutKind::Express {
+                user: settings.section("session", "session").get("user")?,
+            },
+            other => return Err(Defect(format!("layout {other}"))),
+        },
         prefix: store.get("prefix")?,
         timeout: store.get("timeout")?,
         cache: CacheSettings {

@@ -115,15 +115,18 @@ fn done(exchange: &Exchange<'_>) -> Response<Body> {
 fn entry(exchange: &Exchange<'_>, own: &Session, device: &Device) -> Value {
     let rules = &exchange.state.sessions;
     let now = exchange.worker.sessions.now();
+    // Nobody knows when an application made its sessions, and they may have no end.
+    let created = Some(device.head.created).filter(|created| *created > 0);
+    let left = |end: Timestamp| (end != Timestamp(u64::MAX)).then(|| end.since(now).as_secs());
     json!({
         "handle": *device.handle,
         "current": device.key == own.key,
-        "created": machine(Timestamp(device.head.created)),
+        "created": created.map(|created| machine(Timestamp(created))),
         "last_seen": machine(device.seen),
         "address": device.head.address,
         "user_agent": device.head.user_agent,
-        "expires_in": device.absolute_end(rules).since(now).as_secs(),
-        "idle_expires_in": device.idle_end(rules).since(now).as_secs(),
+        "expires_in": left(device.absolute_end(rules)),
+        "idle_expires_in": left(device.idle_end(rules)),
     })
 }
 
@@ -142,7 +145,7 @@ fn page(exchange: &Exchange<'_>, own: &Session, devices: &[Device]) -> Response<
             current: device.key == own.key,
         })
         .collect();
-    let user = user_json(&own.data, &exchange.state.sessions.settings);
+    let user = user_json(&own.data, &exchange.state.sessions);
     let name = ["email", "name", "id"].into_iter();
     let name = name.filter_map(|field| user.get(field)?.as_str()).next();
     let html = exchange.state.pages.devices(&DevicesPage {

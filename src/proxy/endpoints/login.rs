@@ -136,6 +136,7 @@ async fn check(exchange: &mut Exchange<'_>, attempt: &Attempt) -> Result<Option<
     let origin = Origin {
         address: exchange.client.ip.to_string(),
         user_agent: text(&exchange.head.headers, USER_AGENT.as_str()),
+        secure: exchange.is_secure(),
     };
     let headers = &exchange.head.headers;
     worker
@@ -165,14 +166,14 @@ fn succeed(
             None => respond::see_other(&place),
         }
     } else {
-        let user = user_json(&created.data, &rules.settings);
+        let user = user_json(&created.data, rules);
         respond::json(StatusCode::OK, &json!({ "user": user }))
     };
     let value = cookie::encode(&created.cookie);
     let secure = rules.cookie.is_secure(exchange.is_secure());
     let cookie = rules
         .cookie
-        .set(&value, created.at, created.absolute_end, secure)?;
+        .set(&value, created.at, created.cookie_end, secure)?;
     respond::set_cookie_first(response.headers_mut(), cookie);
     Ok(response)
 }

@@ -14,8 +14,9 @@ use super::exchange::Exchange;
 use super::respond::{self, Form};
 use super::state::State;
 use crate::base::refusal::Failure;
+use crate::session::SessionRules;
 use crate::session::data::{Data, Field};
-use crate::session::settings::SessionSettings;
+use crate::session::layout::Layout;
 use crate::wire::body::Body;
 
 /// What Cloakroom answers itself.
@@ -119,7 +120,8 @@ pub async fn serve(
 
 /// What clients are told of a signed-in user: the record's fields, with the
 /// user id as `id` and roles always as a list.
-fn user_json(data: &Data, settings: &SessionSettings) -> Value {
+fn user_json(data: &Data, rules: &SessionRules) -> Value {
+    let settings = &rules.settings;
     let mut user = Map::new();
     if let Some(Field::One(id)) = data.at(&settings.user) {
         user.insert("id".into(), id.into());
@@ -130,7 +132,16 @@ fn user_json(data: &Data, settings: &SessionSettings) -> Value {
     user.insert("roles".into(), roles.into());
     let top = |path: &str| path.split('.').next().unwrap_or_default().to_owned();
     let shown = [top(&settings.user), top(&settings.roles)];
-    // Sealed records are ours and parse; others show id and roles alone.
+    // What else an application keeps in its record is not for the browser.
+    if let Layout::Express(layout) = &rules.layout {
+        for path in layout.identity.iter().filter(|path| !path.contains('.')) {
+            if let Some(Field::One(value)) = data.at(path).filter(|_| !shown.contains(path)) {
+                user.entry(path.clone()).or_insert(value.into());
+            }
+        }
+        return Value::Object(user);
+    }
+    // Sealed records are ours and parse.
     if let Ok(Value::Object(fields)) = serde_json::from_str(data.text()) {
         for (name, value) in fields {
             if !shown.contains(&name) {

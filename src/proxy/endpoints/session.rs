@@ -5,6 +5,7 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::user_json;
+use crate::base::clock::Timestamp;
 use crate::base::refusal::Failure;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::respond::{self, Form};
@@ -30,17 +31,21 @@ pub async fn show(exchange: &mut Exchange<'_>) -> Result<Response<Body>, Failure
             ));
         }
     };
-    let settings = &exchange.state.sessions.settings;
+    let rules = &exchange.state.sessions;
+    let settings = &rules.settings;
     let now = exchange.worker.sessions.now();
-    let absolute = session.absolute_end().since(now);
-    let idle = session.idle_end(settings).since(now).min(absolute);
+    // Sessions of an application may have no end but that of disuse, or none at all.
+    let absolute = session.absolute_end(settings);
+    let idle = session.idle_end(settings);
+    let idle = idle.into_iter().chain(absolute).min();
+    let left = |end: Option<Timestamp>| end.map(|end| end.since(now).as_secs());
     let mut response = respond::json(
         StatusCode::OK,
         &json!({
             "authenticated": true,
-            "user": user_json(&session.data, settings),
-            "expires_in": absolute.as_secs(),
-            "idle_expires_in": idle.as_secs(),
+            "user": user_json(&session.data, rules),
+            "expires_in": left(absolute),
+            "idle_expires_in": left(idle),
         }),
     );
     if let Some(cookie) = exchange.renewed_cookie(&session).await {

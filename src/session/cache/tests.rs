@@ -35,6 +35,7 @@ fn read(cache: &Cache, key: &str) -> (Reading, Arc<Known>) {
         data: Data::parse(r#"{"userId":"u1"}"#.into()).unwrap(),
         sealed_with: 0,
         stored: bytes::Bytes::new(),
+        terms: None,
     };
     let token = Token::random().unwrap();
     let era = reading.era();

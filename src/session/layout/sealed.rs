@@ -147,6 +147,7 @@ impl Sealer {
             data,
             sealed_with,
             stored,
+            terms: None,
         })
     }
 }

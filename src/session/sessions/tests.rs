@@ -158,6 +158,7 @@ impl Bench {
         let origin = Origin {
             address: "::1".into(),
             user_agent: "curl".into(),
+            secure: false,
         };
         self.sessions
             .create(&self.rules, began, identity, origin, presented)
@@ -422,3 +423,4 @@ async fn settle(bench: &Bench, done: impl Fn(&Bench) -> bool) {
 }
 
 mod copies;
+mod express;

@@ -29,7 +29,7 @@ use bytes::Bytes;
 pub use self::listener::{Announcer, Listener};
 use crate::base::BoxFuture;
 use crate::base::clock::{Clock, Timestamp};
-use crate::session::settings::{StoreLocation, StoreSettings};
+use crate::session::settings::{LayoutKind, StoreLocation, StoreSettings};
 
 /// A moment by the store's own clock, in microseconds since the Unix epoch.
 /// All replicas share it, so "before" and "after" mean the same to each.
@@ -169,6 +169,8 @@ pub enum Opened {
     File(Arc<file::FileStore>),
     /// Each worker keeps a connection of its own.
     Redis(Box<redis::RedisTarget>),
+    /// The same, with records that applications share.
+    SharedRedis(Box<redis::RedisTarget>, Clock),
     /// Each worker keeps a connection of its own.
     Postgres(Box<postgres::PostgresTarget>),
 }
@@ -182,6 +184,10 @@ impl Opened {
             Self::File(store) => store.clone(),
             Self::Redis(target) => Arc::new(redis::RedisStore::new((**target).clone())),
             Self::Postgres(target) => Arc::new(postgres::PostgresStore::new((**target).clone())),
+            Self::SharedRedis(target, clock) => Arc::new(redis::SharedRedisStore::new(
+                (**target).clone(),
+                clock.clone(),
+            )),
         }
     }
 
@@ -216,6 +222,11 @@ impl Opened {
                 let store = redis::RedisStore::following((**target).clone(), listener);
                 Some(Arc::new(store))
             }
+            Self::SharedRedis(target, clock) => {
+                let clock = clock.clone();
+                let store = redis::SharedRedisStore::following((**target).clone(), clock, listener);
+                Some(Arc::new(store))
+            }
             Self::Postgres(target) => {
                 target.follow(listener);
                 Some(self.handle())
@@ -243,7 +254,11 @@ pub fn open(settings: &StoreSettings, clock: Clock) -> Result<Opened, StoreError
             settings.timeout,
         )?)),
         StoreLocation::Redis(url) => {
-            Opened::Redis(Box::new(redis::RedisTarget::new(url, settings)?))
+            let target = Box::new(redis::RedisTarget::new(url, settings)?);
+            match &settings.layout {
+                LayoutKind::Sealed => Opened::Redis(target),
+                LayoutKind::Express { .. } => Opened::SharedRedis(target, clock),
+            }
         }
         StoreLocation::Postgres(url) => {
             Opened::Postgres(Box::new(postgres::PostgresTarget::new(url, settings)))

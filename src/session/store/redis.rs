@@ -7,6 +7,7 @@
 
 mod cluster;
 mod dial;
+mod express;
 mod index;
 mod link;
 mod scripts;
@@ -37,6 +38,7 @@ use redis::{ErrorKind, RedisError, ScriptInvocation, Value};
 
 use self::cluster::Cluster;
 use self::dial::Dialer;
+pub use self::express::SharedRedisStore;
 use self::link::{Aim, Link, Request};
 use self::scripts::Scripts;
 use self::sentinel::Sentinels;
@@ -50,7 +52,7 @@ use super::{
 };
 use crate::base::BoxFuture;
 use crate::base::clock::{Timestamp, millis};
-use crate::session::settings::StoreSettings;
+use crate::session::settings::{LayoutKind, StoreSettings};
 
 /// The longest time to live that is asked for, about a hundred years. Redis
 /// refuses moments that overflow, and a key must never stay without one.
@@ -74,6 +76,9 @@ pub struct RedisTarget {
     /// How long copies are believed after a proof.
     staleness: Duration,
     scripts: Arc<Scripts>,
+    shared: Arc<express::Scripts>,
+    /// Where the user id is in records that applications share.
+    user: Arc<str>,
 }
 
 impl RedisTarget {
@@ -113,6 +118,11 @@ impl RedisTarget {
             timeout: settings.timeout,
             staleness: settings.cache.staleness,
             scripts: Arc::new(Scripts::new()),
+            shared: Arc::new(express::Scripts::new()),
+            user: match &settings.layout {
+                LayoutKind::Express { user } => user.as_str().into(),
+                LayoutKind::Sealed => "".into(),
+            },
         })
     }
 

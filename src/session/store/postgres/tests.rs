@@ -17,6 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 fn target_with(url: &str, timeout: Duration, prefix: &str) -> PostgresTarget {
     let url = PostgresUrl::parse(url, |path| path.into()).unwrap();
     let settings = StoreSettings {
+        layout: crate::session::settings::LayoutKind::Sealed,
         location: StoreLocation::Postgres(Box::new(url.clone())),
         prefix: prefix.into(),
         timeout,

@@ -29,7 +29,7 @@ use crate::base::clock::Timestamp;
 use crate::session::layout::sealed::head_of;
 
 /// Records that are read at once.
-const AT_ONCE: usize = 64;
+pub(super) const AT_ONCE: usize = 64;
 
 impl RedisStore {
     /// Writes the index, then the record.
@@ -115,12 +115,24 @@ impl RedisStore {
         self.read_all(&keys, Some(&user)).await
     }
 
-    /// One step of `SCAN`, and the records it found; in a cluster on node after node.
+    /// One step of `SCAN`, and the records it found.
     pub(super) async fn page(
         &self,
         cursor: Option<String>,
         most: usize,
     ) -> Result<Page, StoreError> {
+        let (keys, next) = self.step(cursor, most).await?;
+        let found = self.read_all(&keys, None).await?;
+        Ok(Page { found, next })
+    }
+
+    /// One step of `SCAN`: keys that begin with the prefix, and where to go on. In a
+    /// cluster on node after node.
+    pub(super) async fn step(
+        &self,
+        cursor: Option<String>,
+        most: usize,
+    ) -> Result<(Vec<String>, Option<String>), StoreError> {
         let nodes = self.link.nodes().await?;
         let start = Place::default();
         let place = cursor.map_or(Some(start), |text| Place::read(&text, &nodes));
@@ -149,10 +161,8 @@ impl RedisStore {
             },
             _ => Place { cursor, ..place },
         };
-        Ok(Page {
-            found: self.read_all(&keys, None).await?,
-            next: (next.node < nodes.len()).then(|| next.written(&nodes)),
-        })
+        let next = (next.node < nodes.len()).then(|| next.written(&nodes));
+        Ok((keys, next))
     }
 
     /// Writes an entry of the index that outlives a record with this time to
@@ -268,7 +278,7 @@ fn parts(reply: Value) -> Option<(Option<Bytes>, Option<Bytes>, Option<Bytes>, i
 
 /// The cursor and the keys of an answer to `SCAN`. A key that is not UTF-8 is
 /// none of ours.
-fn step(reply: Value) -> Option<(String, Vec<String>)> {
+pub(super) fn step(reply: Value) -> Option<(String, Vec<String>)> {
     let Value::Array(parts) = reply else {
         return None;
     };
@@ -286,7 +296,7 @@ fn keys_of(reply: Value) -> Option<Vec<String>> {
 }
 
 /// A text that `MATCH` takes as it stands.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for character in text.chars() {
         if matches!(character, '*' | '?' | '[' | ']' | '^' | '-' | '\\') {
@@ -298,7 +308,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// Drives all futures at once and gives their results in order.
-async fn together<T>(mut pending: Vec<BoxFuture<'_, T>>) -> Vec<T> {
+pub(super) async fn together<T>(mut pending: Vec<BoxFuture<'_, T>>) -> Vec<T> {
     let mut results: Vec<Option<T>> = pending.iter().map(|_| None).collect();
     poll_fn(|context| {
         for (future, result) in pending.iter_mut().zip(&mut results) {

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::server::{Port, RedisServer, Role};
 use super::*;
-use crate::session::settings::{CacheSettings, StoreLocation};
+use crate::session::settings::{CacheSettings, LayoutKind, StoreLocation};
 use crate::session::store::contract::{self, Time};
 
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
@@ -28,6 +28,7 @@ pub(super) fn target_with(
     let url = RedisUrl::parse(url).map_err(|fault| StoreError::Unavailable(fault.what))?;
     let settings = StoreSettings {
         location: StoreLocation::Redis(Box::new(url.clone())),
+        layout: LayoutKind::Sealed,
         prefix: prefix.into(),
         timeout,
         cache: CacheSettings {
