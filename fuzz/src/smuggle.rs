@@ -220,6 +220,7 @@ impl Proxy {
         let origin = Origin {
             address: "::1".to_owned(),
             user_agent: String::new(),
+            secure: false,
         };
         let rules = &self.state.load().sessions;
         let created = sessions
