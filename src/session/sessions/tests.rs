@@ -424,3 +424,4 @@ async fn settle(bench: &Bench, done: impl Fn(&Bench) -> bool) {
 
 mod copies;
 mod express;
+mod revival;
