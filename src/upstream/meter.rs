@@ -10,11 +10,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
 
 /// The most bytes before a response: its own head, the first piece of its
 /// body, and as many interim responses as anybody needs.
 const BUDGET: u64 = 1024 * 1024;
+
+/// The most that is read at once. What a client does not take is held in pieces
+/// of this size, several of them, and so is what the kernel's buffers give while
+/// it is taken: larger ones take more memory, and fall out of the caches. hyper
+/// reads into the next power of two.
+const PIECE: u64 = 56 * 1024;
 
 /// What a connection may still send; no limit outside of waiting for a head.
 /// Only one thread writes it, so that plain loads and stores do.
@@ -52,16 +58,19 @@ impl Meter {
     }
 }
 
-/// A stream whose reads are counted.
+/// A stream whose reads are counted, and not too large.
 pub struct Metered<S> {
-    inner: S,
+    inner: Take<S>,
     meter: Arc<Meter>,
 }
 
-impl<S> Metered<S> {
+impl<S: AsyncRead> Metered<S> {
     /// Counts into `meter`.
     pub fn new(inner: S, meter: Arc<Meter>) -> Self {
-        Self { inner, meter }
+        Self {
+            inner: inner.take(PIECE),
+            meter,
+        }
     }
 }
 
@@ -72,19 +81,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
+        self.inner.set_limit(PIECE);
         ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
         let read = buffer.filled().len().saturating_sub(before);
         Poll::Ready(self.meter.count(read))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, bytes)
+        Pin::new(self.inner.get_mut()).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -92,18 +102,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         context: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(context, pieces)
+        Pin::new(self.inner.get_mut()).poll_write_vectored(context, pieces)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        self.inner.get_ref().is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
+        Pin::new(self.inner.get_mut()).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
+        Pin::new(self.inner.get_mut()).poll_shutdown(context)
     }
 }

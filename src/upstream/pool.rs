@@ -309,7 +309,9 @@ impl Address {
     async fn open(self: &Arc<Self>, want: Want, offer: Offer) -> Result<Lease, Failure> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let open = &self.group.metrics.connections;
-        let connection = connect(&self.settings, &self.address, offer, turn, open).await?;
+        // On the heap: seldom needed, and larger than all the rest of a request.
+        let connecting = connect(&self.settings, &self.address, offer, turn, open);
+        let connection = Box::pin(connecting).await?;
         Ok(match connection {
             Connection::Http1 { sender, meter } => {
                 // Where nothing else was offered, it tells nothing.
