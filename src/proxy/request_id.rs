@@ -1,14 +1,36 @@
 //! The id under which everything about a request is logged, and which the
 //! application and the client get.
 
+use std::cell::RefCell;
+
 use aws_lc_rs::rand;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue};
 
 use super::state::State;
 use crate::upstream::request::REQUEST_ID;
 use crate::wire::client::ConnInfo;
+
+/// Of URLs (RFC 4648 section 5).
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// An id's characters, each of them six random bits.
+const LENGTH: usize = 16;
+
+/// How many ids are made of the bytes that are drawn at once: drawing costs
+/// about the same for one id as for all of these.
+const DRAWN: usize = 32;
+
+/// Random bytes, and how many ids they are still good for.
+struct Pool {
+    bytes: [[u8; LENGTH]; DRAWN],
+    left: usize,
+}
+
+thread_local! {
+    static POOL: RefCell<Pool> = const {
+        RefCell::new(Pool { bytes: [[0; LENGTH]; DRAWN], left: 0 })
+    };
+}
 
 /// The id that a trusted proxy gave the request, or a new one: 16 random
 /// characters.
@@ -20,9 +42,43 @@ pub fn of(conn: &ConnInfo, state: &State, headers: &HeaderMap) -> HeaderValue {
     {
         return given.clone();
     }
-    let mut bytes = [0; 12];
-    // Without randomness ids repeat, which is a nuisance and no danger.
-    let _ = rand::fill(&mut bytes);
-    HeaderValue::from_str(&URL_SAFE_NO_PAD.encode(bytes))
-        .unwrap_or(HeaderValue::from_static("none"))
+    new()
+}
+
+fn new() -> HeaderValue {
+    let letter = |byte| ALPHABET.get(usize::from(byte & 63)).copied();
+    let id = random().map(|byte| letter(byte).unwrap_or(b'-'));
+    HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("none"))
+}
+
+fn random() -> [u8; LENGTH] {
+    POOL.with_borrow_mut(|pool| {
+        if pool.left == 0 {
+            // Without randomness ids repeat, which is a nuisance and no danger.
+            let _ = rand::fill(pool.bytes.as_flattened_mut());
+            pool.left = DRAWN;
+        }
+        pool.left -= 1;
+        pool.bytes.get(pool.left).copied().unwrap_or_default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn ids_are_all_different_and_in_the_alphabet() {
+        let ids: HashSet<_> = (0..10 * DRAWN).map(|_| new()).collect();
+        assert_eq!(ids.len(), 10 * DRAWN);
+        for id in ids {
+            assert_eq!(id.len(), LENGTH);
+            assert!(
+                id.as_bytes().iter().all(|byte| ALPHABET.contains(byte)),
+                "{id:?}"
+            );
+        }
+    }
 }
