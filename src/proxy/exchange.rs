@@ -266,9 +266,11 @@ impl Exchange<'_> {
             self.end_what_is_over().await;
             Lookup::NotNeeded
         };
+        // Nobody needs to know who asks where there is a session.
+        let is_dead = matches!(lookup, Lookup::Dead(_));
         let asker = Asker {
-            can_follow: negotiate::can_follow(&self.head.method, &self.head.headers),
-            navigates: negotiate::navigates(&self.head.headers),
+            can_follow: is_dead && negotiate::can_follow(&self.head.method, &self.head.headers),
+            navigates: is_dead && negotiate::navigates(&self.head.headers),
             has_page: self.state.login_page,
         };
         match policy::decide(route, asker, lookup) {

@@ -1,6 +1,11 @@
 //! What kind of answer a client can use: a page, JSON, or a redirect.
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+
+// A name that is parsed at each look-up would cost more than the look-up.
+static SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+static SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+static X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
 /// Whether the request loads a page: `Sec-Fetch-Mode: navigate`, or, from a
 /// client without fetch metadata, an `Accept` that prefers HTML.
@@ -8,9 +13,9 @@ pub fn navigates(headers: &HeaderMap) -> bool {
     if is_scripted(headers) {
         return false;
     }
-    match headers.get("sec-fetch-mode") {
+    match headers.get(&SEC_FETCH_MODE) {
         Some(mode) => mode == "navigate",
-        None => !headers.contains_key("sec-fetch-dest") && prefers_html(headers),
+        None => !headers.contains_key(&SEC_FETCH_DEST) && prefers_html(headers),
     }
 }
 
@@ -26,10 +31,10 @@ pub fn can_follow(method: &Method, headers: &HeaderMap) -> bool {
 /// section 2.2.5), or by the field that libraries set where browsers tell
 /// nothing.
 fn is_scripted(headers: &HeaderMap) -> bool {
-    let mode = headers.get("sec-fetch-mode").map(HeaderValue::as_bytes);
+    let mode = headers.get(&SEC_FETCH_MODE).map(HeaderValue::as_bytes);
     matches!(mode, Some(b"cors" | b"same-origin" | b"websocket"))
         || headers
-            .get("x-requested-with")
+            .get(&X_REQUESTED_WITH)
             .is_some_and(|by| by.as_bytes().eq_ignore_ascii_case(b"XMLHttpRequest"))
 }
 
