@@ -323,6 +323,15 @@ fn decode_component(raw: &[u8]) -> Option<Vec<u8>> {
     let mut text = Vec::with_capacity(raw.len());
     let mut rest = raw;
     while let Some((byte, tail)) = rest.split_first() {
+        // Nearly all of a value is plain, and is taken at once.
+        let plain = rest.iter().take_while(|b| b.is_ascii() && **b != b'%');
+        if let Some((plain, after)) = rest.split_at_checked(plain.count())
+            && !plain.is_empty()
+        {
+            text.extend_from_slice(plain);
+            rest = after;
+            continue;
+        }
         if *byte != b'%' {
             push_latin1(&mut text, *byte);
             rest = tail;
