@@ -7,11 +7,14 @@ Starts a Cloakroom and an application on free loopback ports, and tells as a
 table in Markdown:
 
 - 1 GiB down and up: the rate, and the most memory that was ever in use (VmHWM);
-- 10 000 connections that have had an answer and wait: memory for each;
+- 10 000 connections that have had an answer and wait, in plaintext and over TLS:
+  memory for each (Pss);
+- clients that ask for 64 MiB and take none of it, in plaintext and over TLS: memory
+  for each;
 - 100 000 connections, one request each, every other one ended by a reset:
   memory (VmRSS) and open descriptors before, half-way and after.
 
-Needs Python 3.9 or newer, Linux, and an `ulimit -Hn` of 11 000. Judges
+Needs Python 3.9 or newer, openssl, Linux, and an `ulimit -Hn` of 11 000. Judges
 nothing but that every answer was right: docs/wire-results.md does the rest.
 """
 
@@ -19,6 +22,7 @@ import argparse
 import os
 import resource
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -32,6 +36,10 @@ from pathlib import Path
 SPARE = 1000
 PIECE = bytes(1 << 18)
 RESET = struct.pack("ii", 1, 0)
+# What a client that takes nothing asks for: more than any buffer on its way holds.
+UNTAKEN = 64 << 20
+# For how long connections wait before they count as idle.
+QUIET = 5
 
 CONFIGURATION = """
 routes = [{{ path = "/", access = "public" }}]
@@ -44,6 +52,10 @@ login.methods = [{{ kind = "users_file", path = "users.toml" }}]
 admin.listen = "off"
 log.format = "json"
 log.access = false
+"""
+
+TLS = """
+server.tls.certificates = [{ cert = "cert.pem", key = "key.pem" }]
 """
 
 
@@ -96,18 +108,24 @@ class Application:
                 method, target, _ = lines[0].split()
                 length = int(target[1:]) if method == "GET" else 0
                 start = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"
-                connection.sendall(start.encode())
-                pour(connection, length)
+                try:
+                    connection.sendall(start.encode())
+                    pour(connection, length)
+                except OSError:
+                    # Nobody wanted all of it.
+                    return
 
 
 class Proxy:
-    def __init__(self, binary, folder, port):
+    def __init__(self, binary, folder, port, tls=False):
         folder = Path(folder)
+        self.tls = client_tls(folder) if tls else None
         add = [binary, "user", "add", "nobody", "--password-stdin", "--file", "users.toml"]
         subprocess.run(
             add, input=os.urandom(16).hex().encode(), check=True, cwd=folder, stderr=subprocess.DEVNULL
         )
-        (folder / "cloakroom.toml").write_text(CONFIGURATION.format(port=port))
+        text = CONFIGURATION.format(port=port) + (TLS if tls else "")
+        (folder / "cloakroom.toml").write_text(text)
         self.log = folder / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -124,7 +142,8 @@ class Proxy:
         while time.monotonic() < deadline and self.process.poll() is None:
             text = self.log.read_text(errors="replace")
             if '"ready"' in text:
-                _, _, rest = text.partition("listening on http://127.0.0.1:")
+                scheme = "https" if self.tls else "http"
+                _, _, rest = text.partition(f"listening on {scheme}://127.0.0.1:")
                 return int("".join(c for c in rest[:6] if c.isdigit()))
             time.sleep(0.02)
         raise RuntimeError(f"not ready: {self.log.read_text(errors='replace')}")
@@ -135,6 +154,11 @@ class Proxy:
             if line.startswith(key + ":"):
                 return int(line.split()[1])
         raise RuntimeError(f"no {key}")
+
+    def pss(self):
+        """Its share of memory, in KiB."""
+        text = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
+        return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
@@ -148,13 +172,25 @@ class Proxy:
     def connect(self, number=0):
         # Many sources, so that ports which wait after a close do not run out.
         source = f"127.0.{1 + number // 200 % 200}.{1 + number % 200}"
-        return socket.create_connection(self.address, 30, (source, 0))
+        connection = socket.create_connection(self.address, 30, (source, 0))
+        if self.tls:
+            return self.tls.wrap_socket(connection, server_hostname="localhost")
+        return connection
 
     def get(self, connection, stream, length, more=""):
         request = f"GET /{length} HTTP/1.1\r\nHost: a.example\r\n{more}\r\n"
         connection.sendall(request.encode())
         answered(head(stream), length)
         swallow(stream, length)
+
+
+def client_tls(folder):
+    """Makes a certificate there, and what trusts it."""
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    files = ["-keyout", "key.pem", "-out", "cert.pem"]
+    subprocess.run([*make.split(), *names, *files], check=True, cwd=folder, stderr=subprocess.DEVNULL)
+    return ssl.create_default_context(cafile=folder / "cert.pem")
 
 
 def answered(lines, length):
@@ -189,15 +225,20 @@ def bodies(proxy, size):
 
 
 def idle(proxy, count):
-    before, open_before = proxy.memory("VmRSS"), proxy.descriptors()
+    with proxy.connect() as connection, connection.makefile("rb") as stream:
+        # What the first request costs is not the connections'.
+        proxy.get(connection, stream, 2)
+    time.sleep(QUIET)
+    before, open_before = proxy.pss(), proxy.descriptors()
     kept = []
     for number in range(count):
         connection = proxy.connect(number)
         with connection.makefile("rb", buffering=512) as stream:
             proxy.get(connection, stream, 2)
         kept.append(connection)
-    after = proxy.memory("VmRSS")
-    row(f"{count} idle connections", f"VmRSS {kib(before)} to {kib(after)}")
+    time.sleep(QUIET)
+    after = proxy.pss()
+    row(f"{count} idle connections", f"Pss {kib(before)} to {kib(after)}")
     row("for each of them", f"{(after - before) / count:.2f} KiB")
     # The first and the last are still served.
     for connection in (kept[0], kept[-1]):
@@ -206,7 +247,23 @@ def idle(proxy, count):
     for connection in kept:
         connection.close()
     proxy.settle(open_before + 4)
-    row("after they have closed", f"VmRSS {kib(proxy.memory('VmRSS'))}")
+    row("after they have closed", f"Pss {kib(proxy.pss())}")
+
+
+def slow(proxy, count):
+    before = proxy.pss()
+    kept = []
+    for number in range(count):
+        connection = proxy.connect(number)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(f"GET /{UNTAKEN} HTTP/1.1\r\nHost: a.example\r\n\r\n".encode())
+        kept.append(connection)
+    time.sleep(QUIET)
+    after = proxy.pss()
+    row(f"{count} that take nothing", f"Pss {kib(before)} to {kib(after)}")
+    row("for each of them", f"{(after - before) / count:.2f} KiB")
+    for connection in kept:
+        connection.close()
 
 
 def churn(proxy, count):
@@ -236,6 +293,7 @@ def main():
     parser.add_argument("binary")
     parser.add_argument("--body", type=int, default=1 << 30, help="bytes (1 GiB)")
     parser.add_argument("--idle", type=int, default=10_000, help="connections")
+    parser.add_argument("--slow", type=int, default=300, help="connections")
     parser.add_argument("--churn", type=int, default=100_000, help="connections")
     arguments = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -244,12 +302,21 @@ def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
     binary = str(Path(arguments.binary).resolve())
-    parts = [(bodies, arguments.body), (idle, arguments.idle), (churn, arguments.churn)]
-    for part, size in parts:
+    parts = [
+        (bodies, arguments.body, False),
+        (idle, arguments.idle, False),
+        (idle, arguments.idle, True),
+        (slow, arguments.slow, False),
+        (slow, arguments.slow, True),
+        (churn, arguments.churn, False),
+    ]
+    for part, size, tls in parts:
+        if not size:
+            continue
         with tempfile.TemporaryDirectory(prefix="cloakroom-wire-") as folder:
-            proxy = Proxy(binary, folder, Application().port)
+            proxy = Proxy(binary, folder, Application().port, tls)
             try:
-                print(f"\n| {part.__name__} | |\n|---|---|", flush=True)
+                print(f"\n| {part.__name__}{' over TLS' if tls else ''} | |\n|---|---|", flush=True)
                 part(proxy, size)
             finally:
                 proxy.process.terminate()
