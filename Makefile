@@ -1,10 +1,15 @@
-.PHONY: help build test lint fuzz demo ci setup
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help build test lint fuzz demo ci setup bench bench-quick bench-build gate
 
 help:
 	@echo 'make build   the program, for daily work'
 	@echo 'make test    install what the tests need, and run all of them'
 	@echo 'make lint    formatting, clippy and documentation, warnings denied'
 	@echo 'make fuzz    every fuzz target for a minute'
+	@echo 'make bench   what a request costs, beside other proxies (half an hour);'
+	@echo '             make bench-quick: a few minutes, and less certain'
+	@echo 'make gate    instructions and system calls of a request against the baseline'
 	@echo 'make demo    a complete trial on this machine'
 	@echo 'make ci      everything that has to pass'
 
@@ -25,6 +30,20 @@ lint:
 
 fuzz: setup
 	scripts/fuzz.sh
+
+bench-build:
+	scripts/setup-bench.sh
+	cargo build --locked --release
+	cargo build --locked --release --manifest-path bench/hot/Cargo.toml --target-dir $(TARGET)/bench
+
+bench: bench-build
+	python3 bench/hot/measure.py $(TARGET)/release/cloakroom $(TARGET)/bench/release/cloakroom-bench bench/results --docs docs/performance.md
+
+bench-quick: bench-build
+	python3 bench/hot/measure.py --quick $(TARGET)/release/cloakroom $(TARGET)/bench/release/cloakroom-bench $(TARGET)/bench/quick
+
+gate:
+	bench/gate
 
 demo:
 	cargo run --locked -- demo
