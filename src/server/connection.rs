@@ -99,8 +99,11 @@ async fn begin<T: Io>(
 ) {
     let deadlines = Deadlines::new(&shared.settings);
     let mut drain = shared.drain.clone();
+    // On the heap, like all that a connection needs only for a while: the room
+    // of its task stays taken to its end.
+    let opening = Box::pin(open(stream, &mut info, purpose, &worker, &shared));
     let opened = tokio::select! {
-        opened = open(stream, &mut info, purpose, &worker, &shared) => opened,
+        opened = opening => opened,
         () = tokio::time::sleep(shared.settings.header_timeout) => return,
         // Nothing has been asked, so nothing is owed.
         _ = drain.wait_for(|draining| *draining) => return,
@@ -152,7 +155,7 @@ async fn begin<T: Io>(
                 async move { exchange(&worker, &info, request, found).await }
             };
             let stream = Early::new(stream);
-            Box::pin(serve::serve(stream, protocol, serving, answer)).await;
+            serve::serve(stream, protocol, serving, answer).await;
         }
     }
 }

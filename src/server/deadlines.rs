@@ -25,6 +25,10 @@ const NEVER: u64 = u64::MAX;
 /// How far the timer looks ahead while there is no deadline.
 const FAR: Duration = Duration::from_secs(3600);
 
+/// How long a connection waits for its next request before it gives back the
+/// memory that requests are served with.
+const RESTLESS: Duration = Duration::from_millis(250);
+
 /// How long an answer may take to begin after the client has shut down its
 /// sending side. That may be a client that waits, or one that has gone: TCP
 /// tells the two apart only when something is sent to it.
@@ -47,6 +51,8 @@ struct Cells {
     active: AtomicUsize,
     /// Whether the connection waits for a request's first byte.
     waiting: AtomicU64,
+    /// When a connection that waits may rest.
+    rest_at: AtomicU64,
     /// Whether the client has shut down its sending side.
     half_closed: AtomicBool,
     /// Who waits for the last answer to end.
@@ -105,6 +111,7 @@ impl Deadlines {
             write_by: AtomicU64::new(NEVER),
             active: AtomicUsize::new(0),
             waiting: AtomicU64::new(0),
+            rest_at: AtomicU64::new(NEVER),
             half_closed: AtomicBool::new(false),
             waker: Mutex::new(None),
             streams: Mutex::default(),
@@ -122,6 +129,7 @@ impl Deadlines {
         let cells = &self.0;
         cells.active.fetch_add(1, Ordering::Relaxed);
         cells.waiting.store(0, Ordering::Relaxed);
+        cells.rest_at.store(NEVER, Ordering::Relaxed);
         let by = match cells.half_closed.load(Ordering::Relaxed) {
             true => self.due_in(HALF_CLOSED),
             false => NEVER,
@@ -213,15 +221,25 @@ impl Deadlines {
         self.0.waker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes have come. The first ones of a head start its time.
+    /// Bytes of HTTP/1 have come. The first ones of a head start its time.
     pub fn received(&self) {
         let cells = &self.0;
         if cells.waiting.load(Ordering::Relaxed) == 1 {
             cells.waiting.store(0, Ordering::Relaxed);
+            cells.rest_at.store(NEVER, Ordering::Relaxed);
             cells
                 .read_by
                 .store(self.due_in(cells.header), Ordering::Relaxed);
         }
+    }
+
+    /// Whether every answer has been sent, and nothing came since the last one.
+    /// To be asked after the connection was polled, and had to wait.
+    pub fn is_quiet(&self) -> bool {
+        let cells = &self.0;
+        !self.is_busy()
+            && cells.waiting.load(Ordering::Relaxed) == 1
+            && cells.write_by.load(Ordering::Relaxed) == NEVER
     }
 
     /// The client takes nothing of what is waiting to be sent.
@@ -248,6 +266,17 @@ impl Deadlines {
         read_by
             .min(cells.write_by.load(Ordering::Relaxed))
             .min(cells.look_at.load(Ordering::Relaxed))
+            .min(cells.rest_at.load(Ordering::Relaxed))
+    }
+
+    /// Whether it is time to rest. Says so once.
+    fn may_rest(&self) -> bool {
+        let cells = &self.0;
+        let is_time = cells.rest_at.load(Ordering::Relaxed) <= self.due_in(Duration::ZERO);
+        if is_time {
+            cells.rest_at.store(NEVER, Ordering::Relaxed);
+        }
+        is_time
     }
 
     /// Whether the connection has to end now.
@@ -276,8 +305,10 @@ impl Drop for Busy {
         self.taken();
         let cells = &self.deadlines.0;
         if cells.active.fetch_sub(1, Ordering::Relaxed) == 1 {
-            let by = self.deadlines.due_in(cells.idle);
-            cells.read_by.store(by, Ordering::Relaxed);
+            let now = self.deadlines.due_in(Duration::ZERO);
+            let in_time = |span| now.saturating_add(micros(span));
+            cells.read_by.store(in_time(cells.idle), Ordering::Relaxed);
+            cells.rest_at.store(in_time(RESTLESS), Ordering::Relaxed);
             cells.waiting.store(1, Ordering::Relaxed);
             if cells.half_closed.load(Ordering::Relaxed)
                 && let Some(waker) = self.deadlines.waker().take()
@@ -288,8 +319,18 @@ impl Drop for Busy {
     }
 }
 
-/// Ends when a deadline has passed. To be polled after the connection, in the
-/// same task: deadlines move while that is polled.
+/// What a watchdog has to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// A deadline has passed: the connection has to end.
+    End,
+    /// It has waited for its next request for a while. It is not said again
+    /// before there was one.
+    Rest,
+}
+
+/// Watches deadlines. To be polled after the connection, in the same task:
+/// they move while that is polled.
 pub struct Watchdog {
     deadlines: Deadlines,
     sleep: Pin<Box<Sleep>>,
@@ -304,12 +345,9 @@ impl Watchdog {
             sleep: Box::pin(sleep_until(first)),
         }
     }
-}
 
-impl Future for Watchdog {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+    /// Ready when there is something to do. May be polled again after that.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Due> {
         let next = self.deadlines.next();
         if next != NEVER {
             let at = self.deadlines.instant(next);
@@ -319,10 +357,14 @@ impl Future for Watchdog {
         }
         while self.sleep.as_mut().poll(context).is_ready() {
             if self.deadlines.is_over() {
-                return Poll::Ready(());
+                return Poll::Ready(Due::End);
             }
+            let rest = self.deadlines.may_rest();
             let at = self.deadlines.instant(self.deadlines.next());
             self.sleep.as_mut().reset(at);
+            if rest {
+                return Poll::Ready(Due::Rest);
+            }
         }
         Poll::Pending
     }
@@ -333,148 +375,4 @@ fn micros(span: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings() -> ServerSettings {
-        let second = Duration::from_secs(1);
-        ServerSettings {
-            listen: Vec::new(),
-            tls: None,
-            proxy_protocol: false,
-            workers: 1,
-            http2: true,
-            drain_delay: second,
-            drain_timeout: second,
-            header_timeout: second * 10,
-            idle_timeout: second * 75,
-            body_idle_timeout: second * 30,
-            header_bytes: 65_536,
-            header_count: 100,
-            connections: 1,
-        }
-    }
-
-    fn fires_after(deadlines: &Deadlines) -> impl Future<Output = Duration> + use<> {
-        let watchdog = Watchdog::new(deadlines.clone());
-        let began = deadlines.0.began;
-        async move {
-            watchdog.await;
-            began.elapsed()
-        }
-    }
-
-    /// Runs on tokio's own clock, which jumps to the next timer.
-    fn run<T>(test: impl Future<Output = T>) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(test)
-    }
-
-    #[test]
-    fn a_silent_connection_ends_with_the_header_timeout() {
-        run(async {
-            let deadlines = Deadlines::new(&settings());
-            assert_eq!(fires_after(&deadlines).await.as_secs(), 10);
-        });
-    }
-
-    #[test]
-    fn a_head_in_drips_does_not_move_its_deadline() {
-        run(async {
-            let deadlines = Deadlines::new(&settings());
-            let watch = fires_after(&deadlines);
-            tokio::time::advance(Duration::from_secs(9)).await;
-            deadlines.received();
-            assert_eq!(watch.await.as_secs(), 10);
-        });
-    }
-
-    #[test]
-    fn a_request_may_take_its_time_and_an_idle_connection_too() {
-        run(async {
-            let deadlines = Deadlines::new(&settings());
-            let watch = fires_after(&deadlines);
-            let busy = deadlines.request();
-            tokio::time::advance(Duration::from_secs(1000)).await;
-            drop(busy);
-            assert_eq!(watch.await.as_secs(), 1075);
-        });
-    }
-
-    #[test]
-    fn the_next_head_has_the_header_timeout_again() {
-        run(async {
-            let deadlines = Deadlines::new(&settings());
-            let watch = fires_after(&deadlines);
-            drop(deadlines.request());
-            tokio::time::advance(Duration::from_secs(50)).await;
-            deadlines.received();
-            assert_eq!(watch.await.as_secs(), 60);
-        });
-    }
-
-    #[test]
-    fn a_client_that_has_shut_down_waits_for_an_answer_not_for_ever() {
-        run(async {
-            let deadlines = Deadlines::new(&settings());
-            let watch = fires_after(&deadlines);
-            let _busy = deadlines.request();
-            tokio::time::advance(Duration::from_secs(5)).await;
-            deadlines.half_closed();
-            assert_eq!(watch.await.as_secs(), 15);
-        });
-    }
-
-    #[test]
-    fn a_client_that_has_shut_down_and_reads_has_time() {
-        run(async {
-            let deadlines = Deadlines::new(&settings());
-            let watch = fires_after(&deadlines);
-            let busy = deadlines.request();
-            deadlines.half_closed();
-            tokio::time::advance(Duration::from_secs(5)).await;
-            deadlines.still_there();
-            tokio::time::advance(Duration::from_secs(1000)).await;
-            drop(busy);
-            assert_eq!(watch.await.as_secs(), 1080);
-        });
-    }
-
-    #[test]
-    fn a_client_that_does_not_read_is_cut_off() {
-        run(async {
-            let deadlines = Deadlines::new(&settings());
-            let watch = fires_after(&deadlines);
-            let _busy = deadlines.request();
-            tokio::time::advance(Duration::from_secs(5)).await;
-            deadlines.write_blocked();
-            deadlines.written();
-            tokio::time::advance(Duration::from_secs(100)).await;
-            deadlines.write_blocked();
-            assert_eq!(watch.await.as_secs(), 135);
-        });
-    }
-
-    #[test]
-    fn an_answer_that_is_not_taken_ends_its_connection_and_a_quiet_one_does_not() {
-        run(async {
-            let deadlines = Deadlines::new(&settings());
-            deadlines.watch_streams();
-            let watch = fires_after(&deadlines);
-            let quiet = deadlines.request();
-            // It is asked for the next piece, and has none.
-            quiet.given();
-            quiet.taken();
-            tokio::time::advance(Duration::from_secs(100)).await;
-            let blocked = deadlines.request();
-            tokio::time::advance(Duration::from_secs(100)).await;
-            blocked.given();
-            let end = watch.await.as_secs();
-            assert!((230..=260).contains(&end), "{end}");
-        });
-    }
-}
+mod tests;

@@ -223,12 +223,13 @@ async fn accept(
                         () = &mut drained => break,
                         permit = permits.clone().acquire_owned() => permit,
                     };
-                    let serving = connection::serve(stream, purpose, worker.clone(), shared.clone());
+                    let (worker, shared) = (worker.clone(), shared.clone());
                     let connections_gauge = shared.metrics.connections.clone();
                     connections.spawn(async move {
                         connections_gauge.inc();
                         let _open = Open(connections_gauge);
-                        serving.await;
+                        // Made here: a future that was moved in would be held twice.
+                        connection::serve(stream, purpose, worker, shared).await;
                         drop(permit);
                     });
                 }

@@ -33,12 +33,20 @@ struct Cells {
     fragment: AtomicU64,
     /// Which request has a bare LF.
     bare_lf: AtomicU64,
+    /// How many requests came, if all that came is whole.
+    whole: AtomicU64,
 }
 
 impl Findings {
     /// How many requests the parser has read.
     pub fn requests(&self) -> u64 {
         self.0.parsed.load(Ordering::Relaxed)
+    }
+
+    /// Whether all that came is whole messages, and the parser has read each of
+    /// their heads.
+    pub fn is_settled(&self) -> bool {
+        self.0.whole.load(Ordering::Relaxed) == self.requests()
     }
 
     /// The verdict on the next request. To be asked once for each, in order.
@@ -95,6 +103,7 @@ impl Scanner {
                 parsed: AtomicU64::new(0),
                 fragment: AtomicU64::new(NONE),
                 bare_lf: AtomicU64::new(NONE),
+                whole: AtomicU64::new(0),
             })),
             number: 0,
             framing: Framing::default(),
@@ -135,6 +144,16 @@ impl Scanner {
     /// have: all, or those before the line that breaks a message. Requests that
     /// are whole before it are served.
     pub fn feed(&mut self, bytes: &[u8]) -> usize {
+        let good = self.follow(bytes);
+        let whole = match self.between_messages() {
+            true => self.number,
+            false => NONE,
+        };
+        self.findings.0.whole.store(whole, Ordering::Relaxed);
+        good
+    }
+
+    fn follow(&mut self, bytes: &[u8]) -> usize {
         if self.broken {
             return 0;
         }

@@ -1,25 +1,26 @@
 //! The requests of one connection.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::UPGRADE;
 use http::{Method, Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::watch;
 
 use super::bare::{Bare, Refuse};
-use super::deadlines::{Busy, Deadlines, Watchdog};
+use super::deadlines::{Busy, Deadlines, Due, Watchdog};
 use super::scan::Scanner;
 use super::settings::ServerSettings;
 use super::stream::{Early, Io, Protocol, Stream};
@@ -70,91 +71,16 @@ pub struct Serving {
 pub async fn serve<T, F, R, B>(stream: Early<T>, protocol: Protocol, serving: Serving, answer: F)
 where
     T: Io,
-    F: Fn(Request<Incoming>, Option<Refusal>) -> R,
+    F: Fn(Request<Incoming>, Option<Refusal>) -> R + 'static,
     R: Future<Output = Response<B>> + Send + 'static,
-    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
-        + Send
-        + Unpin
-        + 'static,
+    B: Content,
 {
-    let Serving {
-        deadlines,
-        peer,
-        settings,
-        metrics,
-        refuse,
-        mut drain,
-    } = serving;
-    let watchdog = Watchdog::new(deadlines.clone());
-    let scanner = (protocol == Protocol::Http1).then(Scanner::new);
-    let findings = scanner.as_ref().map(Scanner::findings);
+    let (peer, metrics) = (serving.peer, serving.metrics.clone());
     let answered = Arc::new(AtomicBool::new(false));
-    let note_answer = answered.clone();
-    let bare = Bare::new(Box::new(move |refusal| {
-        note_answer.store(true, Ordering::Relaxed);
-        refuse(refusal)
-    }));
-    let http1 = scanner.map(|scanner| (scanner, bare));
-    let stream = Stream::new(stream, deadlines.clone(), http1);
-    if protocol == Protocol::Http2 {
-        deadlines.watch_streams();
-    }
-    let fields = settings.header_count;
     let (hold, released) = Hold::new();
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        let busy = deadlines.request();
-        if protocol == Protocol::Http2 && request.method() == Method::CONNECT {
-            // The connection goes on beside the tunnel, and must not seem idle
-            // while that is there.
-            let hold = hold.beside(deadlines.request());
-            request.extensions_mut().insert(hold);
-        } else if request.headers().contains_key(UPGRADE) {
-            request.extensions_mut().insert(hold.clone());
-        }
-        let found = match &findings {
-            Some(findings) => findings.next_request(),
-            // HTTP/1's parser counts by itself.
-            None if request.headers().len() > fields => Some(Refusal::RequestHeaderTooLarge),
-            None => None,
-        };
-        let response = answer(request, found);
-        async move {
-            let response = response.await;
-            // A client without room in its window is not asked for any piece.
-            busy.given();
-            Ok::<_, Infallible>(response.map(|body| Ending { body, busy }))
-        }
-    });
-    let io = TokioIo::new(stream);
     let ended = match protocol {
-        Protocol::Http1 => {
-            let connection = http1::Builder::new()
-                // Our own deadlines tell a slow head from an idle connection.
-                .header_read_timeout(None::<Duration>)
-                .max_headers(settings.header_count)
-                .max_buf_size(settings.header_bytes.max(LEAST_BUFFER))
-                .serve_connection(io, service)
-                .with_upgrades();
-            let shut_down = http1::UpgradeableConnection::graceful_shutdown;
-            run(connection, shut_down, watchdog, &mut drain).await
-        }
-        Protocol::Http2 => {
-            let list = u32::try_from(settings.header_bytes).unwrap_or(u32::MAX);
-            let connection = http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .max_concurrent_streams(H2_STREAMS)
-                .max_pending_accept_reset_streams(H2_RESETS_BEFORE)
-                .max_local_error_reset_streams(H2_RESETS_PROVOKED)
-                .initial_stream_window_size(H2_STREAM_WINDOW)
-                .initial_connection_window_size(H2_CONNECTION_WINDOW)
-                .max_send_buf_size(H2_SEND_BUFFER)
-                .max_header_list_size(list)
-                .keep_alive_interval(settings.idle_timeout)
-                .enable_connect_protocol()
-                .serve_connection(io, service);
-            let shut_down = http2::Connection::graceful_shutdown;
-            run(connection, shut_down, watchdog, &mut drain).await
-        }
+        Protocol::Http1 => http1(stream, serving, hold, &answered, answer).await,
+        Protocol::Http2 => Box::pin(http2(stream, serving, hold, answer)).await,
     };
     if let Err(error) = ended {
         let counted = answered.load(Ordering::Relaxed);
@@ -162,6 +88,162 @@ where
     }
     // A tunnel on this connection counts as the connection.
     released.wait().await;
+}
+
+/// The body of a response.
+pub trait Content:
+    http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static
+{
+}
+
+impl<B> Content for B where
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>
+        + Send
+        + Unpin
+        + 'static
+{
+}
+
+/// HTTP/1. What hyper holds for a connection, some 17 KiB of buffers most of it,
+/// goes when the client asks nothing for a while, and is made anew when it does:
+/// between two messages hyper knows nothing that is worth keeping. The stream
+/// stays, with its scanner and with what it holds back.
+async fn http1<T, F, R, B>(
+    stream: Early<T>,
+    serving: Serving,
+    hold: Hold,
+    answered: &Arc<AtomicBool>,
+    answer: F,
+) -> hyper::Result<()>
+where
+    T: Io,
+    F: Fn(Request<Incoming>, Option<Refusal>) -> R + 'static,
+    R: Future<Output = Response<B>> + Send + 'static,
+    B: Content,
+{
+    let (deadlines, settings) = (serving.deadlines, serving.settings);
+    let (refuse, mut drain) = (serving.refuse, serving.drain);
+    let note_answer = answered.clone();
+    let bare = Bare::new(Box::new(move |refusal| {
+        note_answer.store(true, Ordering::Relaxed);
+        refuse(refusal)
+    }));
+    let scanner = Scanner::new();
+    let findings = scanner.findings();
+    let mut stream = Stream::new(stream, deadlines.clone(), Some((scanner, bare)));
+    let mut watchdog = Watchdog::new(deadlines.clone());
+    // Of the last request. hyper may have content to hand over that nobody has
+    // asked for yet, also when all of it came and the answer is long sent.
+    let has_content = AtomicBool::new(false);
+    let may_rest =
+        || deadlines.is_quiet() && findings.is_settled() && !has_content.load(Ordering::Relaxed);
+    loop {
+        let service = service_fn(|mut request: Request<Incoming>| {
+            let busy = deadlines.request();
+            has_content.store(!request.body().is_end_stream(), Ordering::Relaxed);
+            if request.headers().contains_key(UPGRADE) {
+                request.extensions_mut().insert(hold.clone());
+            }
+            // hyper keeps the room for this future between requests.
+            let response = Box::pin(answer(request, findings.next_request()));
+            ended_by(response, busy)
+        });
+        let connection = http1::Builder::new()
+            // Our own deadlines tell a slow head from an idle connection.
+            .header_read_timeout(None::<Duration>)
+            .max_headers(settings.header_count)
+            .max_buf_size(settings.header_bytes.max(LEAST_BUFFER))
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let mut connection = Box::pin(connection);
+        let shut_down = http1::UpgradeableConnection::graceful_shutdown;
+        let driven = connection.as_mut();
+        match run(driven, shut_down, &mut watchdog, &mut drain, may_rest).await {
+            Ended::Over(result) => return result,
+            Ended::Quiet => {}
+        }
+        let Some(parts) = Pin::into_inner(connection).into_parts() else {
+            return Ok(());
+        };
+        stream = parts.io.into_inner();
+        // Empty lines at most.
+        stream.unread(parts.read_buf);
+        if !rest_until_more(&mut stream, &mut watchdog, &mut drain).await {
+            return Ok(());
+        }
+    }
+}
+
+async fn http2<T, F, R, B>(
+    stream: Early<T>,
+    serving: Serving,
+    hold: Hold,
+    answer: F,
+) -> hyper::Result<()>
+where
+    T: Io,
+    F: Fn(Request<Incoming>, Option<Refusal>) -> R + 'static,
+    R: Future<Output = Response<B>> + Send + 'static,
+    B: Content,
+{
+    let (deadlines, settings) = (serving.deadlines, serving.settings);
+    let mut drain = serving.drain;
+    deadlines.watch_streams();
+    let mut watchdog = Watchdog::new(deadlines.clone());
+    let io = TokioIo::new(Stream::new(stream, deadlines.clone(), None));
+    let fields = settings.header_count;
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let busy = deadlines.request();
+        if request.method() == Method::CONNECT {
+            // The connection goes on beside the tunnel, and must not seem idle
+            // while that is there.
+            let hold = hold.beside(deadlines.request());
+            request.extensions_mut().insert(hold);
+        } else if request.headers().contains_key(UPGRADE) {
+            request.extensions_mut().insert(hold.clone());
+        }
+        // HTTP/1's parser counts by itself.
+        let found = (request.headers().len() > fields).then_some(Refusal::RequestHeaderTooLarge);
+        ended_by(Box::pin(answer(request, found)), busy)
+    });
+    let list = u32::try_from(settings.header_bytes).unwrap_or(u32::MAX);
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(H2_STREAMS)
+        .max_pending_accept_reset_streams(H2_RESETS_BEFORE)
+        .max_local_error_reset_streams(H2_RESETS_PROVOKED)
+        .initial_stream_window_size(H2_STREAM_WINDOW)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW)
+        .max_send_buf_size(H2_SEND_BUFFER)
+        .max_header_list_size(list)
+        .keep_alive_interval(settings.idle_timeout)
+        .enable_connect_protocol()
+        .serve_connection(io, service);
+    let shut_down = http2::Connection::graceful_shutdown;
+    let never = || false;
+    match run(
+        pin!(connection),
+        shut_down,
+        &mut watchdog,
+        &mut drain,
+        never,
+    )
+    .await
+    {
+        Ended::Over(result) => result,
+        Ended::Quiet => Ok(()),
+    }
+}
+
+/// A response whose end is that of its request.
+async fn ended_by<B>(
+    response: impl Future<Output = Response<B>>,
+    busy: Busy,
+) -> Result<Response<Ending<B>>, Infallible> {
+    let response = response.await;
+    // A client without room in its window is not asked for any piece.
+    busy.given();
+    Ok(response.map(|body| Ending { body, busy }))
 }
 
 /// Logs what the parser refused, and counts it where no answer of ours did.
@@ -172,7 +254,7 @@ fn note(error: &hyper::Error, client: IpAddr, metrics: Option<&Arc<Metrics>>) {
     } else if error.is_parse() {
         Refusal::BadFraming
     } else {
-        let cause = std::error::Error::source(error).map(ToString::to_string);
+        let cause = error.source().map(ToString::to_string);
         tracing::debug!(%client, %error, cause, "a connection ended early");
         return;
     };
@@ -183,19 +265,25 @@ fn note(error: &hyper::Error, client: IpAddr, metrics: Option<&Arc<Metrics>>) {
     tracing::warn!(%client, reason, cause = %error, "refused before it was a request");
 }
 
+/// Why a connection is not driven any more.
+enum Ended {
+    /// It has come to its end.
+    Over(hyper::Result<()>),
+    /// Nothing is left to be done until the client says more.
+    Quiet,
+}
+
 /// Drives a connection beside its watchdog and the drain signal, in one task.
+/// `may_rest`: whether it may be given up where it has to wait, and taken up
+/// again later.
 async fn run<C: Future<Output = hyper::Result<()>>>(
-    connection: C,
+    mut connection: Pin<&mut C>,
     shut_down: impl Fn(Pin<&mut C>),
-    watchdog: Watchdog,
+    watchdog: &mut Watchdog,
     drain: &mut watch::Receiver<bool>,
-) -> hyper::Result<()> {
-    let mut connection = pin!(connection);
-    let mut watchdog = pin!(watchdog);
-    let mut draining = pin!(async {
-        // An error means that nobody can signal any more: the process ends.
-        let _ = drain.wait_for(|draining| *draining).await;
-    });
+    may_rest: impl Fn() -> bool,
+) -> Ended {
+    let mut draining = pin!(drained(drain));
     let mut told = false;
     poll_fn(|context| {
         if !told && draining.as_mut().poll(context).is_ready() {
@@ -203,12 +291,42 @@ async fn run<C: Future<Output = hyper::Result<()>>>(
             shut_down(connection.as_mut());
         }
         if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-            return Poll::Ready(ended);
+            return Poll::Ready(Ended::Over(ended));
         }
-        // Dropping the connection closes it.
-        watchdog.as_mut().poll(context).map(Ok)
+        loop {
+            match ready!(watchdog.poll(context)) {
+                // Dropping the connection closes it.
+                Due::End => return Poll::Ready(Ended::Over(Ok(()))),
+                Due::Rest if !told && may_rest() => return Poll::Ready(Ended::Quiet),
+                Due::Rest => {}
+            }
+        }
     })
     .await
+}
+
+/// Waits until there is something to do on a connection that rests. Whether
+/// there is: false once a deadline has passed.
+async fn rest_until_more<T: Io>(
+    stream: &mut Stream<T>,
+    watchdog: &mut Watchdog,
+    drain: &mut watch::Receiver<bool>,
+) -> bool {
+    let mut draining = pin!(drained(drain));
+    poll_fn(|context| {
+        if draining.as_mut().poll(context).is_ready() || stream.poll_more(context).is_ready() {
+            return Poll::Ready(true);
+        }
+        while ready!(watchdog.poll(context)) != Due::End {}
+        Poll::Ready(false)
+    })
+    .await
+}
+
+/// Ends once connections are to end.
+async fn drained(drain: &mut watch::Receiver<bool>) {
+    // An error means that nobody can signal any more: the process ends.
+    let _ = drain.wait_for(|draining| *draining).await;
 }
 
 /// A response's body that ends its request when it is dropped.
@@ -241,3 +359,6 @@ impl<B: http_body::Body + Unpin> http_body::Body for Ending<B> {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests;

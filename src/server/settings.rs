@@ -104,3 +104,28 @@ pub enum TlsVersion {
     /// RFC 8446.
     Tls13,
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// The defaults.
+    pub fn settings() -> ServerSettings {
+        let second = Duration::from_secs(1);
+        ServerSettings {
+            listen: Vec::new(),
+            tls: None,
+            proxy_protocol: false,
+            workers: 1,
+            http2: true,
+            drain_delay: second,
+            drain_timeout: second,
+            header_timeout: second * 10,
+            idle_timeout: second * 75,
+            body_idle_timeout: second * 30,
+            header_bytes: 65_536,
+            header_count: 100,
+            connections: 1,
+        }
+    }
+}

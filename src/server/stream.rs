@@ -92,6 +92,19 @@ impl<T: Io> Early<T> {
         self.pending = buffer.freeze();
         Ok(count)
     }
+
+    /// Waits until there is something to read, or the stream has ended, and
+    /// holds no buffer meanwhile.
+    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.pending.is_empty() {
+            let mut space = [0; FIRST_READ];
+            let mut buffer = ReadBuf::new(&mut space);
+            // Whoever reads next gets the end, or the error, as well.
+            let _ = ready!(Pin::new(&mut self.inner).poll_read(context, &mut buffer));
+            self.pending = Bytes::copy_from_slice(buffer.filled());
+        }
+        Poll::Ready(())
+    }
 }
 
 impl<T: Io> AsyncRead for Early<T> {
@@ -146,10 +159,10 @@ pub struct Stream<T> {
     /// Follows what an HTTP/1 client sends. In HTTP/2 frames come between
     /// requests, and reading moves no deadline.
     scanner: Option<Scanner>,
-    /// Follows what an HTTP/2 client sends, and what it has made of it that is
-    /// still to be read.
+    /// Follows what an HTTP/2 client sends.
     frames: Frames,
-    framed: Bytes,
+    /// What was followed already, and is still to be read.
+    followed: Bytes,
     /// Holds back what the parser says of what an HTTP/1 client sends.
     bare: Option<Bare>,
     /// Whether the client has shut down its sending side after a request that
@@ -167,9 +180,25 @@ impl<T: Io> Stream<T> {
             deadlines,
             scanner,
             frames: Frames::new(),
-            framed: Bytes::new(),
+            followed: Bytes::new(),
             bare,
             half_closed: false,
+        }
+    }
+
+    /// Gives back what a parser has read and not used. The next one reads it
+    /// first; it was followed once, and is not again.
+    pub fn unread(&mut self, bytes: Bytes) {
+        self.followed = bytes;
+    }
+
+    /// Waits until the client has said more, or has gone. Until then it gets
+    /// what is held back, as it would from a read.
+    pub fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match ready!(self.release(context)) {
+            Ok(()) => self.inner.poll_more(context),
+            // Whoever writes next gets the error as well.
+            Err(_) => Poll::Ready(()),
         }
     }
 
@@ -185,19 +214,23 @@ impl<T: Io> Stream<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        while !self.framed.has_remaining() {
+        while !self.followed.has_remaining() {
             ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
             let read = buffer.filled().get(before..).unwrap_or_default();
             match self.frames.feed(read)? {
                 // An empty one is the end.
                 None => return Poll::Ready(Ok(())),
-                Some(changed) => self.framed = changed.into(),
+                Some(changed) => self.followed = changed.into(),
             }
             buffer.set_filled(before);
         }
-        let take = self.framed.len().min(buffer.remaining());
-        buffer.put_slice(&self.framed.split_to(take));
+        self.give_followed(buffer);
         Poll::Ready(Ok(()))
+    }
+
+    fn give_followed(&mut self, buffer: &mut ReadBuf<'_>) {
+        let take = self.followed.len().min(buffer.remaining());
+        buffer.put_slice(&self.followed.split_to(take));
     }
 
     /// Sends what was held back.
@@ -250,6 +283,10 @@ impl<T: Io> AsyncRead for Stream<T> {
             return Poll::Ready(Err(broken()));
         }
         ready!(this.release(context))?;
+        if this.followed.has_remaining() {
+            this.give_followed(buffer);
+            return Poll::Ready(Ok(()));
+        }
         let Some(scanner) = &mut this.scanner else {
             return this.read_frames(context, buffer);
         };
