@@ -80,7 +80,8 @@ pub fn state(compiled: &Compiled, metrics: &Metrics) -> Result<Arc<ArcSwap<State
     Ok(Arc::new(ArcSwap::from_pointee(state)))
 }
 
-fn session_rules(compiled: &Compiled) -> SessionRules {
+/// The rules of sessions, in the layout that is configured.
+pub fn session_rules(compiled: &Compiled) -> SessionRules {
     let (settings, prefix) = (compiled.session.clone(), compiled.store.prefix.clone());
     let cookie = compiled.cookie.clone();
     match &compiled.store.layout {

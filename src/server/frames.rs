@@ -157,7 +157,7 @@ impl Frames {
             return Ok(Verdict::Pass);
         };
         // A change of the table's size has to stay in front.
-        while at < end {
+        'fields: while at < end {
             let Some(first) = payload.get(at) else {
                 return self.more();
             };
@@ -170,10 +170,10 @@ impl Frames {
             }
             loop {
                 let Some(byte) = payload.get(at) else {
-                    return match at < end {
-                        true => self.more(),
-                        false => Ok(Verdict::Pass),
-                    };
+                    if at < end {
+                        return self.more();
+                    }
+                    break 'fields;
                 };
                 at += 1;
                 if byte & 0x80 == 0 {

@@ -91,6 +91,8 @@ enum State {
 struct Framing {
     length: Option<u64>,
     chunked: bool,
+    /// Another protocol is asked for.
+    upgrade: bool,
     lost: bool,
 }
 
@@ -270,7 +272,11 @@ impl Scanner {
                 self.state = State::Fields;
             }
             State::Fields if content.is_empty() => self.end_of_head(),
-            State::Fields => self.framing.field(content, cut),
+            // No honest one is that long, and what it hides is how long the content is.
+            State::Fields if self.framing.field(content) && cut => {
+                self.flag(&self.findings.0.bare_lf);
+            }
+            State::Fields => {}
             State::ChunkSize => self.state = chunk(content),
             State::Trailers if content.is_empty() => self.state = State::RequestLine,
             _ => {}
@@ -281,6 +287,7 @@ impl Scanner {
         self.number += 1;
         self.state = match self.framing {
             Framing { lost: true, .. } => State::Blind,
+            _ if self.framing.may_upgrade() => State::Blind,
             Framing {
                 chunked: true,
                 length: None,
@@ -327,13 +334,16 @@ impl Default for Scanner {
 }
 
 impl Framing {
-    fn field(&mut self, line: &[u8], cut: bool) {
-        let Some(&first) = line.first() else { return };
+    /// Takes note of a field. Answers whether it says how long the content is.
+    fn field(&mut self, line: &[u8]) -> bool {
+        let Some(&first) = line.first() else {
+            return false;
+        };
         if !matches!(first | 0x20, b'c' | b't' | b'u') {
-            return;
+            return false;
         }
         let Some(colon) = memchr::memchr(b':', line) else {
-            return;
+            return false;
         };
         let (name, value) = line.split_at_checked(colon).unwrap_or((line, &[]));
         let value = value.get(1..).unwrap_or_default().trim_ascii();
@@ -342,15 +352,22 @@ impl Framing {
                 .ok()
                 .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
                 .and_then(|text| text.parse().ok());
-            self.lost |= cut || length.is_none() || self.length.is_some_and(|l| Some(l) != length);
+            self.lost |= length.is_none() || self.length.is_some_and(|l| Some(l) != length);
             self.length = length;
+            true
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            self.lost |= cut || self.chunked || !value.eq_ignore_ascii_case(b"chunked");
+            self.lost |= self.chunked || !value.eq_ignore_ascii_case(b"chunked");
             self.chunked = true;
-        } else if name.eq_ignore_ascii_case(b"upgrade") {
-            // What follows may be another protocol.
-            self.lost = true;
+            true
+        } else {
+            self.upgrade |= name.eq_ignore_ascii_case(b"upgrade");
+            false
         }
+    }
+
+    /// What follows may be another protocol. A request with content is never agreed to.
+    fn may_upgrade(&self) -> bool {
+        self.upgrade && !self.chunked && self.length.unwrap_or(0) == 0
     }
 }
 

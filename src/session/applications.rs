@@ -6,6 +6,7 @@ use http::HeaderMap;
 use super::data::Data;
 use super::known::Known;
 use super::layout::Layout;
+use super::layout::express::Record;
 use super::rules::{Presented, SessionRules};
 use super::sessions::Sessions;
 use super::store::Listener;
@@ -44,7 +45,7 @@ impl Sessions {
         };
         let opened = layout.open(&stored.value).ok().flatten();
         let anonymous = opened
-            .filter(|opened| opened.head.is_none() && layout.user_of(&opened.record).is_none());
+            .filter(|opened| opened.head.is_none() && names_nobody(&opened.record, &layout.user));
         Ok(anonymous
             .and_then(|opened| layout.take_over(&opened.record, &login))
             .unwrap_or(login))
@@ -72,5 +73,60 @@ impl Sessions {
             deleted?;
         }
         Ok(())
+    }
+}
+
+/// Whether a record names nobody, neither where Cloakroom looks for the user nor where
+/// Passport does. What is there in any form, also in one that is no id to us, is
+/// somebody to the application.
+fn names_nobody(record: &Record, user: &str) -> bool {
+    [user, "passport.user"].iter().all(|path| {
+        let ends = path.match_indices('.').map(|(at, _)| at);
+        let mut steps = ends.chain([path.len()]);
+        steps.all(|end| {
+            let step = path.get(..end).unwrap_or_default();
+            match record.data().raw(step) {
+                None | Some("null" | "false" | "\"\"") => true,
+                // What leads there is an object, and what stands there is not to be one.
+                Some(value) => value.starts_with('{') && end < path.len(),
+            }
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_somebody_to_the_application_is_not_nobody() {
+        let nobody = |json: &str, user: &str| {
+            let cookie = r#""cookie":{"originalMaxAge":1000,"path":"/"}"#;
+            let json = format!("{{{cookie},{json}}}");
+            let record = Record::read(json.as_bytes()).unwrap().unwrap();
+            names_nobody(&record, user)
+        };
+        for json in [
+            r#""cart":1"#,
+            r#""userId":null"#,
+            r#""userId":"""#,
+            r#""passport":{}"#,
+            r#""passport":{"user":null}"#,
+        ] {
+            assert!(nobody(json, "userId"), "{json}");
+            assert!(nobody(json, "passport.user"), "{json}");
+        }
+        for json in [
+            r#""userId":"u1""#,
+            r#""userId":0"#,
+            r#""userId":{"id":1}"#,
+            r#""passport":{"user":"u1"}"#,
+            r#""passport":{"user":0}"#,
+            r#""passport":{"user":{"id":"a"}}"#,
+            r#""passport":"odd""#,
+        ] {
+            assert!(!nobody(json, "userId"), "{json}");
+        }
+        assert!(!nobody(r#""passport":{"user":"a"}"#, "passport.user.id"));
     }
 }

@@ -80,7 +80,8 @@ pub fn handle_of(key: &str, prefix: &str) -> Option<Arc<str>> {
 fn handle(name: &str) -> Arc<str> {
     let hash = digest(&SHA256, format!("cloakroom/handle/1:{name}").as_bytes());
     let short = hash.as_ref().get(..9).unwrap_or_default();
-    URL_SAFE_NO_PAD.encode(short).into()
+    // On a command line a hyphen in front would make it an option.
+    URL_SAFE_NO_PAD.encode(short).replace('-', ".").into()
 }
 
 impl fmt::Debug for Token {
@@ -92,6 +93,15 @@ impl fmt::Debug for Token {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_handle_looks_like_an_option() {
+        for number in 0..2000 {
+            let handle = handle(&number.to_string());
+            assert_eq!(handle.len(), 12);
+            assert!(!handle.contains('-'), "{handle}");
+        }
+    }
 
     #[test]
     fn tokens_are_32_characters_and_differ() {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::admin::control::{self, Answer, CallError, Order};
+use crate::app::build::session_rules;
 use crate::app::control::path;
 use crate::base::clock::Clock;
 use crate::config::Compiled;
@@ -67,11 +68,7 @@ impl Desk {
             format!("{error}{hint}")
         })?;
         let sessions = Sessions::new(opened.handle(), clock, Arc::default(), Arc::default());
-        let rules = SessionRules::new(
-            compiled.session.clone(),
-            compiled.store.prefix.clone(),
-            compiled.cookie.clone(),
-        );
+        let rules = session_rules(compiled);
         Ok(Self::Store {
             sessions: Arc::new(sessions),
             rules: Box::new(rules),

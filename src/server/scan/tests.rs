@@ -88,6 +88,33 @@ fn where_it_cannot_follow_it_is_blind() {
 }
 
 #[test]
+fn a_request_with_content_is_followed_whatever_it_asks_for() {
+    let chunked = "POST / HTTP/1.1\r\nUpgrade: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    expect(
+        &format!("{chunked}GET /# HTTP/1.1\r\n\r\n"),
+        &[None, TARGET],
+        true,
+    );
+    let sized = "POST / HTTP/1.1\r\nUpgrade: x\r\nContent-Length: 2\r\n\r\nab";
+    expect(
+        &format!("{sized}GET /# HTTP/1.1\r\n\r\n"),
+        &[None, TARGET],
+        true,
+    );
+}
+
+#[test]
+fn a_length_that_is_hidden_by_its_own_is_bad_framing() {
+    let zeros = format!("Content-Length: {}5", "0".repeat(400));
+    let blanks = format!("Transfer-Encoding:{}chunked", " ".repeat(400));
+    // It is refused, and with it the connection ends, wherever the scanner stands.
+    for (field, between) in [(zeros, true), (blanks, false)] {
+        let head = format!("POST / HTTP/1.1\r\n{field}\r\n\r\n");
+        expect(&head, &[FRAMING], between);
+    }
+}
+
+#[test]
 fn zeros_before_a_size_hide_no_digits() {
     let head = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
     for zeros in [1, 127, 128, 129, 400] {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redis::{Script, ScriptInvocation, Value};
+use tokio::sync::Semaphore;
 
 use super::index::{AT_ONCE, together};
 use super::link::Request;
@@ -27,6 +28,9 @@ use crate::session::record::Head;
 use crate::session::store::{
     Epoch, Found, Listener, NewRecord, Page, SessionStore, StoreError, StoredRecord,
 };
+
+/// Searches of this process that may run at once.
+static SEARCHES: Semaphore = Semaphore::const_new(1);
 
 /// Keys that one step of a search looks at, about.
 const STEP: usize = 100;
@@ -175,8 +179,12 @@ impl SharedRedisStore {
         }))
     }
 
-    /// By looking through all records: applications keep no index.
+    /// By looking through all records: applications keep no index. One such search at
+    /// a time, since it costs the server what all sessions together weigh.
     async fn records_of(&self, user: &str) -> Result<Vec<Found>, StoreError> {
+        let timeout = self.plain.target.timeout;
+        let turn = tokio::time::timeout(timeout, SEARCHES.acquire()).await;
+        let _turn = turn.map_err(|_| StoreError::Timeout(timeout))?;
         let (mut found, mut cursor): (Vec<Found>, _) = (Vec::new(), None);
         loop {
             let page = self.page(cursor, STEP).await?;
