@@ -18,7 +18,13 @@ pub struct Answer {
     body: Body,
     lease: Option<Lease>,
     record: Option<Box<Record>>,
+    /// The session for which it is sent is over.
+    over: bool,
 }
+
+/// So many bytes are sent before it is asked whether the session is over, unless the
+/// body has to be waited for.
+const UNWATCHED: u64 = 64 * 1024;
 
 impl Answer {
     /// A body that belongs to a request, the frame of it that was read already,
@@ -37,6 +43,7 @@ impl Answer {
             body,
             lease,
             record: Some(record),
+            over: false,
         };
         // A body that is not sent is never polled.
         if answer.is_end_stream() || is_head && lease_less {
@@ -52,6 +59,7 @@ impl Answer {
             body: Body::Empty,
             lease: None,
             record: None,
+            over: false,
         }
     }
 
@@ -62,13 +70,19 @@ impl Answer {
         let Some(record) = &mut self.record else {
             return false;
         };
-        if !(waits || record.is_watched()) || record.poll_over(context).is_pending() {
+        // Or from so many bytes on: who takes them slowly may never have to wait.
+        let watched = waits || record.is_watched() || record.bytes_out > UNWATCHED;
+        if self.over {
+            return true;
+        }
+        if !watched || record.poll_over(context).is_pending() {
             return false;
         }
         // A body that is cut cannot be followed by another request.
         drop(self.lease.take());
         self.first = None;
         self.body = Body::Empty;
+        self.over = true;
         true
     }
 

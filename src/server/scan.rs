@@ -273,7 +273,7 @@ impl Scanner {
             }
             State::Fields if content.is_empty() => self.end_of_head(),
             // No honest one is that long, and what it hides is how long the content is.
-            State::Fields if self.framing.field(content) && cut => {
+            State::Fields if self.framing.field(content) && (cut || content.len() > KEPT) => {
                 self.flag(&self.findings.0.bare_lf);
             }
             State::Fields => {}

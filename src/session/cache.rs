@@ -110,15 +110,17 @@ impl Cache {
         (known.epoch().is_valid() && age < millis(within)).then_some(known)
     }
 
-    /// Whether there is a copy that counts, so that its end will be told.
-    pub fn holds(&self, key: &str) -> bool {
+    /// Whether this very copy is kept and counts, so that its end will be told.
+    pub fn holds(&self, known: &Arc<Known>) -> bool {
         let Some(entries) = &self.entries else {
             return false;
         };
         self.is_believed()
+            && known.era() == self.era()
+            && known.epoch().is_valid()
             && entries
-                .peek(key)
-                .is_some_and(|known| known.era() == self.era() && known.epoch().is_valid())
+                .peek(&*known.key)
+                .is_some_and(|copy| Arc::ptr_eq(&copy, known))
     }
 
     /// Whether the channel is known to work, so that changes will be told.

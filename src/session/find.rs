@@ -9,7 +9,7 @@ use super::known::{EpochCopy, Known, Session};
 use super::layout::Layout;
 use super::rules::SessionRules;
 use super::sessions::{Sessions, failure};
-use super::store::{SessionStore, StoreError, StoredRecord, user_name};
+use super::store::{Listener, SessionStore, StoreError, StoredRecord, user_name};
 use super::token::Token;
 use crate::base::BoxFuture;
 use crate::base::metrics::{CacheResult, StoreOperation};
@@ -33,8 +33,12 @@ impl Sessions {
         let key = rules.key(&token);
         let over = |known: &Known| known.over(self.clock.now(), &rules.settings);
         let copy = self.shared.cache.fresh(&key);
-        // A copy does not know for how long an application has prolonged its record.
-        let copy = copy.filter(|known| over(known) != Some(IDLE) || known.terms.is_none());
+        // A copy need not know of its use elsewhere: not every store tells of touches,
+        // and none of for how long an application has prolonged its record.
+        let (copy, idle) = match copy {
+            Some(known) if over(&known) == Some(IDLE) => (None, true),
+            copy => (copy, false),
+        };
         let known = match copy {
             Some(known) => {
                 self.metrics.cached(CacheResult::Hit);
@@ -42,10 +46,15 @@ impl Sessions {
             }
             None => match self.read(rules, &token, &key).await? {
                 Ok(known) => known,
+                Err(Refusal::UnknownSession) if idle => return Ok(Err(IDLE)),
                 Err(refusal) => return Ok(Err(refusal)),
             },
         };
         if let Some(over) = over(&known) {
+            if over != Refusal::NoUser {
+                // What is over is no copy, least of all one that an outage brings back.
+                self.shared.cache.record_changed(&key);
+            }
             if matches!(over, Refusal::AbsoluteExpired | Refusal::SessionEnded) {
                 self.end_for_applications(&known).await?;
             }
@@ -90,6 +99,10 @@ impl Sessions {
         {
             self.metrics.cached(CacheResult::Stale);
             return Ok(Ok(known));
+        }
+        if matches!(read, Read::Dead(_)) {
+            // No outage is to bring back what this process knows to be gone.
+            shared.cache.record_changed(key);
         }
         self.metrics.cached(CacheResult::Miss);
         read.into_result()

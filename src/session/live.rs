@@ -93,40 +93,79 @@ impl Live {
         let _ = self.events.send(event);
     }
 
-    /// One thing that is open for each key.
+    /// A session of everything that is open, one for each key and user.
     fn sessions(&self) -> Vec<Session> {
         let book = self.book();
-        let firsts = book.by_key.values().filter_map(|numbers| numbers.first());
-        firsts
-            .filter_map(|number| book.open.get(number))
-            .map(|open| open.session.clone())
-            .collect()
+        let mut sessions: Vec<Session> = Vec::with_capacity(book.by_key.len());
+        for numbers in book.by_key.values() {
+            let from = sessions.len();
+            for session in numbers.iter().filter_map(|number| book.session(*number)) {
+                let later = sessions.get(from..).unwrap_or_default();
+                if !later.iter().any(|other| other.user == session.user) {
+                    sessions.push(session.clone());
+                }
+            }
+        }
+        sessions
     }
 
-    fn session(&self, key: &str) -> Option<Session> {
+    /// The sessions of what is open for a key, one for each user: an application that
+    /// shares its records may have put another user into this one.
+    fn of_key(&self, key: &str) -> Vec<Session> {
         let book = self.book();
-        let number = book.by_key.get(key)?.first()?;
-        Some(book.open.get(number)?.session.clone())
+        let mut sessions: Vec<Session> = Vec::new();
+        for number in book.by_key.get(key).into_iter().flatten() {
+            if let Some(session) = book.session(*number)
+                && !sessions.iter().any(|other| other.user == session.user)
+            {
+                sessions.push(session.clone());
+            }
+        }
+        sessions
     }
 
-    /// Tells everything that is open for a key that it is over. Answers how many
-    /// there were.
-    fn end(&self, key: &str, why: Refusal) -> usize {
+    /// What was found alive is known by this from now on.
+    fn renew(&self, found: &Session) {
+        let mut book = self.book();
+        let numbers = book.by_key.get(&found.key).cloned().unwrap_or_default();
+        for number in numbers {
+            if let Some(open) = book.open.get_mut(&number)
+                && open.session.user == found.user
+            {
+                open.session.known = found.known.clone();
+            }
+        }
+    }
+
+    /// Tells everything that is open for a key and a user that it is over. Answers how
+    /// many there were.
+    fn end(&self, key: &str, user: &str, why: Refusal) -> usize {
         let mut book = self.book();
         let numbers = book.by_key.remove(key).unwrap_or_default();
-        let ended = numbers.len();
-        for number in numbers {
-            if let Some(open) = book.open.remove(&number) {
+        let (ended, left): (Vec<u64>, Vec<u64>) = numbers
+            .into_iter()
+            .partition(|number| book.session(*number).is_none_or(|s| s.user == user));
+        if !left.is_empty() {
+            book.by_key.insert(key.into(), left);
+        }
+        for number in &ended {
+            if let Some(open) = book.open.remove(number) {
                 // It may have come to its own end meanwhile.
                 let _ = open.end.send(why);
             }
         }
         self.count.store(book.open.len(), Ordering::Relaxed);
-        ended
+        ended.len()
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    fn session(&self, number: u64) -> Option<&Session> {
+        self.open.get(&number).map(|open| &open.session)
     }
 }
 
@@ -161,7 +200,7 @@ impl Shared {
         self.live.count.store(book.open.len(), Ordering::Relaxed);
         drop(book);
         // It may have ended between its look-up and now.
-        if !self.cache.holds(&session.key) {
+        if !self.cache.holds(&session.known) {
             self.live
                 .tell(Event::Record(session.key.clone(), Instant::now()));
         }
@@ -276,36 +315,41 @@ impl Round {
         let now = self.sessions.now();
         for session in shared.live.sessions() {
             // Of what has a copy that counts, changes are told.
-            let told = shared.cache.holds(&session.key);
+            let told = shared.cache.holds(&session.known);
             if !told || session.over(now, &rules.settings).is_some() {
                 self.due.entry(session.key.clone()).or_insert(None);
             }
         }
     }
 
-    /// Looks up what is due. What gets no answer stays due until the next tick.
+    /// Looks up what is due. What gets no answer stays due until the next tick; once the
+    /// store has failed to answer, the rest waits for that as well.
     async fn run<S: AsRef<SessionRules> + Send + Sync + 'static>(&mut self, rules: &Arc<S>) {
         let mut tasks = JoinSet::new();
         let mut done: HashSet<Arc<str>> = HashSet::new();
-        for key in self.due.keys() {
-            let Some(session) = self.sessions.shared().live.session(key) else {
-                done.insert(key.clone());
-                continue;
-            };
+        // First what somebody has told of.
+        let mut due: Vec<_> = self.due.iter().collect();
+        due.sort_unstable_by_key(|(_, since)| since.is_none());
+        for (key, since) in due {
+            let open = self.sessions.shared().live.of_key(key);
             if tasks.len() >= AT_ONCE && !settle(&mut tasks, &mut done).await {
                 break;
             }
-            let (sessions, rules) = (self.sessions.clone(), rules.clone());
-            let since = self.due.get(key).copied().flatten();
+            let (sessions, rules, key) = (self.sessions.clone(), rules.clone(), key.clone());
+            let since = *since;
             tasks.spawn(async move {
-                let key = session.key.clone();
-                let answered = check(&sessions, (*rules).as_ref(), session, since).await;
-                answered.then_some(key)
+                let mut result = Some(key);
+                for session in open {
+                    if !check(&sessions, (*rules).as_ref(), session, since).await {
+                        result = None;
+                    }
+                }
+                result
             });
         }
-        while !tasks.is_empty() && settle(&mut tasks, &mut done).await {}
-        // Where one got no answer, the others will get none either, for now: those
-        // that are left are given up with `tasks`.
+        while !tasks.is_empty() {
+            settle(&mut tasks, &mut done).await;
+        }
         self.due.retain(|key, _| !done.contains(key));
     }
 }
@@ -332,12 +376,17 @@ async fn check(
 ) -> bool {
     let (key, user) = (session.key.clone(), session.user.clone());
     let why = match sessions.find(rules, session.token, session.secret).await {
-        Ok(Ok(found)) if found.user == user => return true,
+        Ok(Ok(found)) if found.user == user => {
+            sessions.shared().live.renew(&found);
+            return true;
+        }
         Ok(Ok(_)) => Refusal::SessionEnded,
         Ok(Err(why)) => why,
+        // Its own trouble: it is asked for again at the next tick, and keeps nobody.
+        Err(failure) if failure.refusal == Refusal::SessionUnreadable => return true,
         Err(_) => return false,
     };
-    let ended = sessions.shared().live.end(&key, why);
+    let ended = sessions.shared().live.end(&key, &user, why);
     if let Some(since) = since {
         for _ in 0..ended {
             sessions.metrics.revocation_lag.observe(since.elapsed());

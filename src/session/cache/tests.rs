@@ -55,9 +55,11 @@ fn a_copy_counts_until_its_record_changes() {
     assert!(cache.fresh(KEY).is_none());
     let known = fill(&cache, KEY);
     assert!(Arc::ptr_eq(&cache.fresh(KEY).unwrap(), &known));
-    assert!(cache.holds(KEY));
+    assert!(cache.holds(&known));
+    let newer = fill(&cache, KEY);
+    assert!(cache.holds(&newer) && !cache.holds(&known), "another one");
     cache.record_changed(KEY);
-    assert!(cache.fresh(KEY).is_none() && !cache.holds(KEY));
+    assert!(cache.fresh(KEY).is_none() && !cache.holds(&newer));
 }
 
 #[test]
@@ -138,8 +140,8 @@ fn a_copy_outlives_the_channel_where_that_is_wanted() {
 #[test]
 fn without_entries_nothing_is_copied() {
     let cache = Cache::new(0, None);
-    fill(&cache, KEY);
-    assert!(cache.fresh(KEY).is_none() && !cache.holds(KEY));
+    let known = fill(&cache, KEY);
+    assert!(cache.fresh(KEY).is_none() && !cache.holds(&known));
     assert!(cache.stale(KEY, Duration::from_secs(9)).is_none());
 }
 

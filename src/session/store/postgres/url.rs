@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode, SslNegotiation};
+use tokio_postgres::config::{Host, SslMode, SslNegotiation, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::tls::{self, Material, Mode};
@@ -251,8 +251,13 @@ fn check_hosts(config: &Config) -> Result<(), String> {
     }
 }
 
-/// What is not said in the URL.
+/// What is not said in the URL, and what must not be said otherwise.
 fn defaults(config: &mut Config) {
+    // Of several hosts one may be a standby, which may be behind: what it has, may have
+    // ended.
+    if config.get_hosts().len() > 1 {
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
     if config.get_application_name().is_none() {
         config.application_name("cloakroom");
     }
