@@ -145,3 +145,59 @@ async fn a_session_that_is_signed_anew_is_read_anew() {
     };
     assert_eq!(session.user, "u1");
 }
+
+#[tokio::test]
+async fn a_copy_that_seems_idle_is_read_again() {
+    let bench = cached(Duration::ZERO);
+    let cookie = bench.signed_in("u1").await;
+    let session = bench.live(&cookie).await;
+    bench.wait(60);
+    // Another replica's, of which this one is not told.
+    let (now, ttl) = (bench.clock.now(), Duration::from_secs(100));
+    let touched = bench.store.inner.touch(&session.key, now, ttl).await;
+    assert_eq!(touched, Ok(true));
+    bench.wait(60);
+    assert_eq!(bench.live(&cookie).await.seen(), now);
+}
+
+#[tokio::test]
+async fn an_outage_brings_nothing_back_that_was_known_to_be_gone() {
+    let bench = cached(Duration::from_secs(3600));
+    let cookie = bench.signed_in("u1").await;
+    let session = bench.live(&cookie).await;
+    // Ended elsewhere while the channel was closed.
+    bench.sessions.shared.lost();
+    bench.store.inner.forget(&session.key);
+    assert_eq!(bench.reason(&cookie).await, Refusal::UnknownSession);
+    bench.switch(true);
+    assert_eq!(bench.reason(&cookie).await, Refusal::StoreUnavailable);
+}
+
+struct Held(SessionRules);
+
+impl AsRef<SessionRules> for Held {
+    fn as_ref(&self) -> &SessionRules {
+        &self.0
+    }
+}
+
+#[tokio::test]
+async fn what_opens_after_its_session_has_ended_ends() {
+    let bench = cached(Duration::ZERO);
+    let (one, two) = (bench.signed_in("u1").await, bench.signed_in("u1").await);
+    let session = bench.live(&one).await;
+    let other = bench.live(&two).await;
+    let everywhere = bench.sessions.end_all(&bench.rules, &other, &two);
+    everywhere.await.unwrap();
+    // Its record is still there, and read again by another request.
+    assert_eq!(bench.reason(&one).await, Refusal::SessionEnded);
+    let held = Arc::new(Held(rules(&["a"])));
+    let watcher = crate::session::live::watch_over(bench.sessions.clone(), || held.clone());
+    let mut watch = bench.sessions.shared().watch(&session);
+    tokio::select! {
+        why = watch.ended() => assert_eq!(why, Refusal::SessionEnded),
+        () = watcher => panic!("it does not watch"),
+        () = tokio::time::sleep(Duration::from_secs(20)) => panic!("it lives on"),
+    }
+    assert_eq!(bench.sessions.shared().live.count(), 0);
+}
