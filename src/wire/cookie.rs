@@ -116,16 +116,16 @@ impl CookieSpec {
     /// without our cookie is left as it is, at no cost.
     pub fn strip(&self, headers: &mut HeaderMap) {
         let mut lines = headers.get_all(COOKIE).iter();
-        let several = match (lines.next(), lines.next()) {
-            (None, _) => return,
-            (Some(_), second) => second.is_some(),
+        let (Some(first), second) = (lines.next(), lines.next()) else {
+            return;
         };
-        if !several && self.values(headers).next().is_none() {
+        let mut kept = Vec::with_capacity(first.len());
+        let found = self.keep_others(first.as_bytes(), &mut kept);
+        if second.is_none() && !found {
             return;
         }
-        let mut kept = Vec::new();
-        let mut sensitive = false;
-        for line in headers.get_all(COOKIE) {
+        let mut sensitive = first.is_sensitive();
+        for line in second.into_iter().chain(lines) {
             sensitive |= line.is_sensitive();
             self.keep_others(line.as_bytes(), &mut kept);
         }
@@ -181,10 +181,12 @@ impl CookieSpec {
         value_of(pair, name).is_some()
     }
 
-    fn keep_others(&self, line: &[u8], kept: &mut Vec<u8>) {
-        let mut first = true;
+    /// Adds the other cookies of a line to those that are kept. Whether ours was there.
+    fn keep_others(&self, line: &[u8], kept: &mut Vec<u8>) -> bool {
+        let (mut first, mut found) = (true, false);
         for part in parts(line) {
             if value_of(part, self.name.as_bytes()).is_some() {
+                found = true;
                 continue;
             }
             let part = if first { part.trim_ascii_start() } else { part };
@@ -199,6 +201,7 @@ impl CookieSpec {
             kept.extend_from_slice(part);
             first = false;
         }
+        found
     }
 
     fn line(
@@ -275,7 +278,7 @@ pub fn decode(raw: &[u8]) -> Cow<'_, [u8]> {
         [b'"', inner @ .., b'"'] => inner,
         other => other,
     };
-    if raw.contains(&b'%')
+    if memchr::memchr(b'%', raw).is_some()
         && let Some(decoded) = decode_component(raw)
     {
         return Cow::Owned(decoded);
@@ -296,7 +299,14 @@ pub fn encode(value: &str) -> String {
 /// The parts between semicolons. Quotes do not protect a semicolon: servers
 /// that think so can be made to read a neighbour's cookie as part of a value.
 fn parts(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    line.split(|byte| *byte == b';')
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let line = rest?;
+        let end = memchr::memchr(b';', line).unwrap_or(line.len());
+        let (part, tail) = line.split_at_checked(end)?;
+        rest = tail.get(1..);
+        Some(part)
+    })
 }
 
 /// The value of a part whose name is `name`; parts without `=` have none.
@@ -322,20 +332,17 @@ fn push_latin1(text: &mut Vec<u8>, byte: u8) {
 fn decode_component(raw: &[u8]) -> Option<Vec<u8>> {
     let mut text = Vec::with_capacity(raw.len());
     let mut rest = raw;
-    while let Some((byte, tail)) = rest.split_first() {
+    loop {
         // Nearly all of a value is plain, and is taken at once.
-        let plain = rest.iter().take_while(|b| b.is_ascii() && **b != b'%');
-        if let Some((plain, after)) = rest.split_at_checked(plain.count())
-            && !plain.is_empty()
-        {
-            text.extend_from_slice(plain);
-            rest = after;
-            continue;
+        let plain = memchr::memchr(b'%', rest).unwrap_or(rest.len());
+        let (plain, after) = rest.split_at_checked(plain)?;
+        match plain.is_ascii() {
+            true => text.extend_from_slice(plain),
+            false => plain.iter().for_each(|byte| push_latin1(&mut text, *byte)),
         }
-        if *byte != b'%' {
-            push_latin1(&mut text, *byte);
-            rest = tail;
-            continue;
+        rest = after;
+        if rest.is_empty() {
+            return Some(text);
         }
         let start = text.len();
         let (first, mut tail) = unescape(rest)?;
@@ -355,7 +362,6 @@ fn decode_component(raw: &[u8]) -> Option<Vec<u8>> {
         std::str::from_utf8(text.get(start..)?).ok()?;
         rest = tail;
     }
-    Some(text)
 }
 
 /// The byte of an escape at the front, and what follows it.

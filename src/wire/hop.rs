@@ -35,6 +35,9 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) -> bool {
     trailers
 }
 
+/// Fields that are written into a head once others were removed, at most in general.
+const WRITTEN: usize = 12;
+
 /// Proxies of our name that a request may have come through.
 const LONGEST_CHAIN: usize = 10;
 
@@ -194,7 +197,8 @@ pub(super) fn remove_where(headers: &mut HeaderMap, matches: impl Fn(&HeaderName
     if !headers.keys().any(&matches) {
         return;
     }
-    let mut kept = HeaderMap::with_capacity(headers.keys_len());
+    // With room for the fields that are written afterwards.
+    let mut kept = HeaderMap::with_capacity(headers.keys_len() + WRITTEN);
     let mut current: Option<HeaderName> = None;
     for (name, value) in std::mem::take(headers) {
         // Only the first of several values comes with the name.

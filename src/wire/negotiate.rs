@@ -55,26 +55,27 @@ pub fn prefers_json(headers: &HeaderMap) -> bool {
 fn weights(headers: &HeaderMap) -> (u32, u32) {
     let (mut html, mut json) = (0, 0);
     for line in headers.get_all(header::ACCEPT) {
-        for range in line.to_str().unwrap_or_default().split(',') {
-            let mut parts = range.split(';').map(str::trim);
+        for range in line.as_bytes().split(|byte| *byte == b',') {
+            let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
             let kind = parts.next().unwrap_or_default();
+            let named = match kind.len() {
+                9 if kind.eq_ignore_ascii_case(b"text/html") => &mut html,
+                21 if kind.eq_ignore_ascii_case(b"application/xhtml+xml") => &mut html,
+                16 if kind.eq_ignore_ascii_case(b"application/json") => &mut json,
+                _ => continue,
+            };
             let weight = parts
-                .find_map(|p| p.strip_prefix("q="))
+                .find_map(|part| part.strip_prefix(b"q="))
                 .map_or(1000, weight);
-            if kind.eq_ignore_ascii_case("text/html")
-                || kind.eq_ignore_ascii_case("application/xhtml+xml")
-            {
-                html = html.max(weight);
-            } else if kind.eq_ignore_ascii_case("application/json") {
-                json = json.max(weight);
-            }
+            *named = weight.max(*named);
         }
     }
     (html, json)
 }
 
 /// A weight in thousandths (RFC 9110 section 12.4.2); nonsense is zero.
-fn weight(text: &str) -> u32 {
+fn weight(text: &[u8]) -> u32 {
+    let text = std::str::from_utf8(text).unwrap_or_default();
     match text.trim().parse::<f32>() {
         // The cast saturates, and the clamp keeps it in range before.
         Ok(q) => (q.clamp(0.0, 1.0) * 1000.0) as u32,
