@@ -49,6 +49,10 @@ const H2_SEND_BUFFER: usize = 256 * 1024;
 /// The least that hyper reads into at once.
 const LEAST_BUFFER: usize = 8192;
 
+/// The most fields that hyper takes if nothing else is said. Room for exactly these is
+/// on the stack; for a number that is said it is filled for each head.
+const HYPERS_FIELDS: usize = 100;
+
 /// What a connection is served with.
 pub struct Serving {
     /// Its deadlines.
@@ -148,10 +152,13 @@ where
             let response = Box::pin(answer(request, findings.next_request()));
             ended_by(response, busy)
         });
-        let connection = http1::Builder::new()
+        let mut builder = http1::Builder::new();
+        if settings.header_count != HYPERS_FIELDS {
+            builder.max_headers(settings.header_count);
+        }
+        let connection = builder
             // Our own deadlines tell a slow head from an idle connection.
             .header_read_timeout(None::<Duration>)
-            .max_headers(settings.header_count)
             .max_buf_size(settings.header_bytes.max(LEAST_BUFFER))
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();

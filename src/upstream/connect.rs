@@ -28,9 +28,6 @@ use crate::wire::body::Body;
 /// The largest head of an application's response, in bytes.
 const RESPONSE_HEAD_BYTES: usize = 256 * 1024;
 
-/// The most fields in the head of an application's response.
-const RESPONSE_FIELDS: usize = 256;
-
 /// What one stream of HTTP/2 may send ahead, in bytes. A client that reads
 /// slowly holds back its own stream only, since the connection's window has
 /// room for every stream's.
@@ -294,7 +291,8 @@ where
     let meter = Arc::new(Meter::default());
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(RESPONSE_HEAD_BYTES)
-        .max_headers(RESPONSE_FIELDS)
+        // Of fields hyper takes 100: any number that is said costs room that is filled for
+        // each response.
         .preserve_header_case(false)
         .handshake(TokioIo::new(Metered::new(stream, meter.clone())))
         .await?;
