@@ -91,14 +91,15 @@ impl Cache {
     pub fn fresh(&self, key: &str) -> Option<Arc<Known>> {
         let entries = self.entries.as_ref()?;
         self.note_use();
-        if !self.is_believed() {
+        let now = self.belief.now();
+        if !self.belief.holds_at(now) {
             return None;
         }
         let known = entries.get(key)?;
         if known.era() != self.era() || !known.epoch().is_valid() {
             return None;
         }
-        known.confirm(self.belief.now());
+        known.confirm(now);
         Some(known)
     }
 
@@ -289,7 +290,11 @@ impl Belief {
     }
 
     fn holds(&self) -> bool {
-        self.staleness.is_none() || self.now() < self.until.load(Ordering::SeqCst)
+        self.holds_at(self.now())
+    }
+
+    fn holds_at(&self, now: u64) -> bool {
+        self.staleness.is_none() || now < self.until.load(Ordering::SeqCst)
     }
 
     fn extend(&self, asked: Instant) {

@@ -30,7 +30,7 @@ impl Sessions {
         token: Token,
         secret: usize,
     ) -> Result<Result<Session, Refusal>, Failure> {
-        let key = rules.key(&token);
+        let key = rules.key_text(&token);
         let over = |known: &Known| known.over(self.clock.now(), &rules.settings);
         let copy = self.shared.cache.fresh(&key);
         // A copy need not know of its use elsewhere: not every store tells of touches,
@@ -44,7 +44,8 @@ impl Sessions {
                 self.metrics.cached(CacheResult::Hit);
                 known
             }
-            None => match self.read(rules, &token, &key).await? {
+            // Not within the future of those that have a copy.
+            None => match Box::pin(self.read(rules, &token, &key.as_str().into())).await? {
                 Ok(known) => known,
                 Err(Refusal::UnknownSession) if idle => return Ok(Err(IDLE)),
                 Err(refusal) => return Ok(Err(refusal)),

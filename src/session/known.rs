@@ -2,8 +2,10 @@
 //! until it changes.
 
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use http::{HeaderMap, HeaderValue};
 
 use super::data::{Data, Field};
 use super::record::{Head, Opened, Terms, expired, idle_timeout};
@@ -11,7 +13,8 @@ use super::settings::SessionSettings;
 use super::store::Epoch;
 use super::token::Token;
 use crate::base::clock::Timestamp;
-use crate::base::refusal::Refusal;
+use crate::base::refusal::{Failure, Refusal};
+use crate::wire::reserved::{IdentityHeaders, header_value, list_value};
 
 /// A session's record as it was read.
 #[derive(Debug)]
@@ -38,6 +41,16 @@ pub struct Known {
     era: u64,
     /// When it last counted, in milliseconds of the cache's own time.
     confirmed: AtomicU64,
+    /// Its identity headers, once a request was forwarded with them.
+    identity: OnceLock<IdentityValues>,
+}
+
+/// The values of identity headers, in the order of these; `None`: the session has no
+/// such field.
+#[derive(Debug)]
+struct IdentityValues {
+    of: u64,
+    values: Box<[Option<HeaderValue>]>,
 }
 
 /// A user's epoch as it was read, shared by the user's sessions.
@@ -95,7 +108,62 @@ impl Known {
             epoch,
             era,
             confirmed: AtomicU64::new(0),
+            identity: OnceLock::new(),
         }
+    }
+
+    /// Writes the identity headers. Their values are made once, since looking through
+    /// the record's text costs more than all else that is written.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::IdentityUnrepresentable`] if a value cannot be sent in its header.
+    pub fn write_identity(
+        &self,
+        identity: &IdentityHeaders,
+        headers: &mut HeaderMap,
+    ) -> Result<(), Failure> {
+        let made;
+        let kept = self.identity.get();
+        let values = match kept.filter(|kept| kept.of == identity.number()) {
+            Some(kept) => kept,
+            None if kept.is_some() => {
+                // Of another configuration.
+                made = self.identity_values(identity)?;
+                &made
+            }
+            None => {
+                made = self.identity_values(identity)?;
+                self.identity.get_or_init(|| made)
+            }
+        };
+        for ((name, _), value) in identity.entries().iter().zip(&values.values) {
+            if let Some(value) = value {
+                headers.insert(name.clone(), value.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn identity_values(&self, identity: &IdentityHeaders) -> Result<IdentityValues, Failure> {
+        let value = |(name, path): &(_, String)| {
+            let value = match self.data.at(path) {
+                None => return Ok(None),
+                Some(Field::One(value)) => header_value(&value),
+                Some(Field::Many(values)) => list_value(values.iter().map(String::as_str)),
+            };
+            value.map(Some).map_err(|refusal| {
+                Failure::new(refusal, format_args!("field {path:?} for header {name}"))
+            })
+        };
+        Ok(IdentityValues {
+            of: identity.number(),
+            values: identity
+                .entries()
+                .iter()
+                .map(value)
+                .collect::<Result<_, _>>()?,
+        })
     }
 
     /// Why it is no live session of a user at `now`, if so.

@@ -86,6 +86,11 @@ impl SessionRules {
 
     /// The name of the store's key for a token.
     pub fn key(&self, token: &Token) -> Arc<str> {
+        self.key_text(token).into()
+    }
+
+    /// The same for one look.
+    pub fn key_text(&self, token: &Token) -> String {
         self.layout.key(&self.prefix, token)
     }
 

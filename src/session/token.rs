@@ -11,6 +11,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 /// Random bytes in a token: 192 bits, as express-session has.
 const TOKEN_BYTES: usize = 24;
 
+/// Length of a SHA-256 in base64 without padding.
+const HASH_TEXT: usize = 43;
+
 /// The session id as the client holds it. Whoever knows it is the user, so it
 /// has no `Debug` that shows it and never reaches a log.
 #[derive(Clone, PartialEq, Eq)]
@@ -53,9 +56,12 @@ impl Token {
 
     /// The name of the store's key in the sealed layout: the prefix and the
     /// base64url of the token's SHA-256. A dump of the store shows no token.
-    pub fn key(&self, prefix: &str) -> Arc<str> {
+    pub fn key(&self, prefix: &str) -> String {
         let hash = digest(&SHA256, self.0.as_bytes());
-        format!("{prefix}{}", URL_SAFE_NO_PAD.encode(hash)).into()
+        let mut key = String::with_capacity(prefix.len() + HASH_TEXT);
+        key.push_str(prefix);
+        URL_SAFE_NO_PAD.encode_string(hash, &mut key);
+        key
     }
 
     /// What logs call the session: 12 characters that lead to neither the
@@ -128,7 +134,7 @@ mod tests {
     fn key_and_handle_do_not_show_the_token() {
         let token = Token::verified("4Kx0mJ0bWmJ0tq3tqN0Q3mDk1oQ7yZ-_").unwrap();
         assert_eq!(
-            &*token.key("sess:"),
+            token.key("sess:"),
             "sess:iTZKQOpzyOcJpxyju-5qlTDgsk6teSSVipQjJKoNwYA"
         );
         assert_eq!(token.handle().len(), 12);

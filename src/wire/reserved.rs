@@ -5,6 +5,8 @@
 //! into the same `HTTP_X_USER_ID`. So a client's `x_user_id` is as dangerous as
 //! the name itself (CVE-2025-64484, CVE-2026-52845).
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -15,6 +17,8 @@ use crate::wire::hop::{is_hop_by_hop, nominated, remove_where, wants_trailers};
 /// `[identity.headers]`: which fields carry which part of the session record.
 #[derive(Clone, Debug, Default)]
 pub struct IdentityHeaders {
+    /// Tells those of one configuration from those of another.
+    number: u64,
     entries: Vec<(HeaderName, String)>,
     /// Every reserved name, written with `-` only.
     folded: Vec<Box<[u8]>>,
@@ -26,7 +30,11 @@ pub struct IdentityHeaders {
 impl IdentityHeaders {
     /// Names with the dotted path of their value in the session record.
     pub fn new(entries: Vec<(HeaderName, String)>) -> Self {
-        let mut headers = Self::default();
+        static MADE: AtomicU64 = AtomicU64::new(1);
+        let mut headers = Self {
+            number: MADE.fetch_add(1, Ordering::Relaxed),
+            ..Self::default()
+        };
         for (name, _) in &entries {
             headers.reserve(name);
         }
@@ -42,6 +50,11 @@ impl IdentityHeaders {
         if !self.folded.contains(&folded) {
             self.folded.push(folded);
         }
+    }
+
+    /// Another one for each configuration, so that what was made of one is known to be.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Names and paths, in the order of the configuration.

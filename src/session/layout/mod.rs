@@ -50,10 +50,10 @@ impl Layout {
     }
 
     /// The name of the store's key.
-    pub fn key(&self, prefix: &str, token: &Token) -> Arc<str> {
+    pub fn key(&self, prefix: &str, token: &Token) -> String {
         match self {
             Self::Sealed(_) => token.key(prefix),
-            Self::Express(_) => format!("{prefix}{}", token.expose()).into(),
+            Self::Express(_) => format!("{prefix}{}", token.expose()),
         }
     }
 
