@@ -10,6 +10,7 @@ pub mod respond;
 mod session_cookie;
 pub mod set_cookie;
 pub mod state;
+mod times;
 pub mod tunnel;
 pub mod unparsed;
 

@@ -11,6 +11,7 @@ use http::{HeaderValue, Method, Response, StatusCode, Version};
 
 use super::access_log::Line;
 use super::state::{State, Worker};
+use super::times::{Milliseconds, Moment};
 use crate::base::refusal::Refusal;
 use crate::session::Session;
 use crate::session::live::Watch;
@@ -183,10 +184,10 @@ impl Record {
         let route = self.route.and_then(|r| self.state.routes.routes().get(r));
         let of = self.of.as_deref();
         self.worker.access.write(&Line {
-            time: &rfc3339(self.time),
+            time: Moment::of(self.time),
             kind: "access",
             request_id: self.request_id.to_str().unwrap_or_default(),
-            client: self.client.map(|ip| ip.to_string()),
+            client: self.client,
             method: self.method.as_str(),
             host: self.host.as_deref(),
             path: &self.path,
@@ -202,8 +203,8 @@ impl Record {
                 .as_ref()
                 .map_or(self.bytes_in, BodyWatch::bytes),
             bytes_out: self.bytes_out,
-            duration_ms: milliseconds(took),
-            upstream_ms: self.upstream.map(milliseconds),
+            duration_ms: Milliseconds::of(took),
+            upstream_ms: self.upstream.map(Milliseconds::of),
         });
     }
 }
@@ -223,29 +224,5 @@ fn protocol(version: Version) -> &'static str {
         Version::HTTP_10 => "HTTP/1.0",
         Version::HTTP_2 => "HTTP/2",
         _ => "HTTP/1.1",
-    }
-}
-
-/// Rounded to microseconds: finer is noise.
-fn milliseconds(took: Duration) -> f64 {
-    took.as_micros() as f64 / 1000.0
-}
-
-/// RFC 3339 in UTC with milliseconds.
-fn rfc3339(time: SystemTime) -> String {
-    match jiff::Timestamp::try_from(time) {
-        Ok(time) => format!("{time:.3}"),
-        Err(_) => String::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_rfc_3339() {
-        let at = |ms| rfc3339(SystemTime::UNIX_EPOCH + Duration::from_millis(ms));
-        assert_eq!(at(0), "1970-01-01T00:00:00.000Z");
     }
 }

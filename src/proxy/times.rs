@@ -1,0 +1,125 @@
+//! Times as the access log writes them, at little cost: each request has three.
+
+use std::cell::Cell;
+use std::io::Write as _;
+use std::time::{Duration, SystemTime};
+
+/// Length of `2026-01-02T03:04:05`.
+const SECONDS: usize = 19;
+
+/// The same with `.678Z`.
+const WHOLE: usize = SECONDS + 5;
+
+/// A moment as RFC 3339 has it, in UTC with milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment([u8; WHOLE]);
+
+/// A time span in milliseconds, to the microsecond: finer is noise.
+#[derive(Clone, Copy, Debug)]
+pub struct Milliseconds(Duration);
+
+thread_local! {
+    /// The last second that was written, and how. Most moments are of the same one.
+    static LAST: Cell<(u64, [u8; SECONDS])> = const { Cell::new((u64::MAX, [b'-'; SECONDS])) };
+}
+
+impl Moment {
+    /// Of this moment; one before 1970 is 1970.
+    pub fn of(time: SystemTime) -> Self {
+        let since = time
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let mut text = [b'Z'; WHOLE];
+        if let Some((seconds, [dot, millis @ .., _])) = text.split_first_chunk_mut() {
+            *seconds = second(since.as_secs());
+            *dot = b'.';
+            millis.copy_from_slice(&three(since.subsec_millis()));
+        }
+        Self(text)
+    }
+
+    /// The text.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl Milliseconds {
+    /// As long as this.
+    pub fn of(time: Duration) -> Self {
+        Self(time)
+    }
+
+    /// As a number.
+    pub fn value(self) -> f64 {
+        self.0.as_micros() as f64 / 1000.0
+    }
+
+    /// Writes it with three places behind the point.
+    pub fn write(self, out: &mut Vec<u8>) {
+        // Neither a vector nor a number fails to be written.
+        let _ = serde_json::to_writer(&mut *out, &self.0.as_millis());
+        out.push(b'.');
+        out.extend_from_slice(&three(self.0.subsec_micros() % 1000));
+    }
+}
+
+/// The last three digits.
+fn three(number: u32) -> [u8; 3] {
+    [100, 10, 1].map(|unit| u8::try_from(number / unit % 10).map_or(b'0', |digit| b'0' + digit))
+}
+
+/// A second since 1970, up to the year 9999.
+fn second(number: u64) -> [u8; SECONDS] {
+    let (last, text) = LAST.get();
+    if last == number {
+        return text;
+    }
+    let mut text = [b'-'; SECONDS];
+    let time = i64::try_from(number).ok();
+    let time = time.and_then(|number| jiff::Timestamp::from_second(number).ok());
+    if let Some(time) = time {
+        // The `Z` finds no room.
+        let _ = write!(text.as_mut_slice(), "{time}");
+    }
+    LAST.set((number, text));
+    text
+}
+
+#[cfg(test)]
+impl serde::Serialize for Moment {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.text())
+    }
+}
+
+#[cfg(test)]
+impl serde::Serialize for Milliseconds {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.value())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc_3339() {
+        let at = |ms| Moment::of(SystemTime::UNIX_EPOCH + Duration::from_millis(ms));
+        for _ in 0..2 {
+            assert_eq!(at(0).text(), "1970-01-01T00:00:00.000Z");
+            assert_eq!(at(1_767_323_045_678).text(), "2026-01-02T03:04:05.678Z");
+            assert_eq!(at(1_767_323_045_009).text(), "2026-01-02T03:04:05.009Z");
+        }
+    }
+
+    #[test]
+    fn spans_have_three_places() {
+        for (micros, expected) in [(0, "0.000"), (12_345, "12.345"), (1_000_001, "1000.001")] {
+            let mut written = Vec::new();
+            Milliseconds::of(Duration::from_micros(micros)).write(&mut written);
+            assert_eq!(written, expected.as_bytes());
+        }
+    }
+}
