@@ -238,7 +238,8 @@ impl Exchange<'_> {
             return Ok(Outcome::Own(respond::no_content()));
         }
         if let Some(endpoint) = Endpoint::find(self.state, self.target.path()) {
-            return endpoints::serve(endpoint, self, body, form)
+            // Not within this future, which is copied for each request.
+            return Box::pin(endpoints::serve(endpoint, self, body, form))
                 .await
                 .map(Outcome::Own)
                 .map_err(|failure| (failure, form));

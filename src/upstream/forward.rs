@@ -84,39 +84,45 @@ impl Upstreams {
     pub async fn forward(
         &self,
         outbound: &Outbound<'_>,
-        request: Request<Body>,
+        mut request: Request<Body>,
         sent: Option<&BodyWatch>,
     ) -> Result<Answer, Failure> {
         let upstream = self
             .0
             .get(outbound.permit.upstream())
             .ok_or_else(|| Failure::new(Refusal::InternalError, "no such upstream"))?;
-        let request = outbound.rewrite(request, &upstream.settings)?;
+        outbound.rewrite(&mut request, &upstream.settings)?;
         let own_host = outbound.wants_own_host(&upstream.settings);
         let handshake = outbound.handshake;
-        upstream.send(request, sent, own_host, handshake).await
+        let slot = &mut Some(request);
+        upstream.send(slot, sent, own_host, handshake).await
     }
 }
 
 /// What one attempt came to, where it was no answer.
 enum Lost {
-    /// The request can be sent again: nothing of it was, or it does no harm.
-    Again(Box<Request<Body>>, hyper::Error),
+    /// The request can be sent again, and is in its place: nothing of it was, or it
+    /// does no harm.
+    Again(hyper::Error),
     /// It may have been acted on.
     Gone(Failure),
 }
 
 impl Upstream {
+    /// Sends the request in the slot. It has one place, since all that a function that
+    /// waits is given is copied with it.
     async fn send(
         &self,
-        mut request: Request<Body>,
+        slot: &mut Option<Request<Body>>,
         sent: Option<&BodyWatch>,
         own_host: bool,
         handshake: Option<&Handshake>,
     ) -> Result<Answer, Failure> {
         let mut retries = self.settings.retries;
         let mut tried = Tried::default();
-        let bound = is_bound_to_connection(request.headers());
+        let bound = slot
+            .as_ref()
+            .is_some_and(|request| is_bound_to_connection(request.headers()));
         let mut want = match bound {
             true => Want::Alone,
             false => Want::Any,
@@ -143,22 +149,22 @@ impl Upstream {
             if bound {
                 lease.retire();
             }
-            address
-                .dress
-                .put_on(&mut request, lease.is_http2(), own_host, handshake)?;
+            if let Some(request) = slot {
+                let dress = &address.dress;
+                dress.put_on(request, lease.is_http2(), own_host, handshake)?;
+            }
             if handshake.is_some() {
                 self.check_takes_sockets(address, &lease).await?;
             }
-            let attempt = self.attempt(address, lease, request, sent, handshake);
+            let attempt = self.attempt(address, lease, slot, sent, handshake);
             match attempt.await {
                 Ok(answer) => return Ok(answer),
                 Err(Lost::Gone(failure)) => return Err(failure),
-                Err(Lost::Again(_, error)) if retries == 0 => {
+                Err(Lost::Again(error)) if retries == 0 => {
                     return Err(self.invalid(address, &chain(&error)));
                 }
-                Err(Lost::Again(again, _)) => {
+                Err(Lost::Again(_)) => {
                     retries = self.retry(retries);
-                    request = *again;
                     if want == Want::Any {
                         want = Want::Fresh;
                     }
@@ -196,14 +202,17 @@ impl Upstream {
         &self,
         address: &Arc<Address>,
         mut lease: Lease,
-        request: Request<Body>,
+        slot: &mut Option<Request<Body>>,
         sent: Option<&BodyWatch>,
         handshake: Option<&Handshake>,
     ) -> Result<Answer, Lost> {
-        let copy = match lease.may_be_dead() {
-            true => copy(&request),
-            false => None,
+        let Some(request) = slot.take() else {
+            let failure = Failure::new(Refusal::InternalError, "a request was sent already");
+            return Err(Lost::Gone(failure));
         };
+        if lease.may_be_dead() {
+            *slot = copy(&request);
+        }
         let start = Instant::now();
         let answered = {
             let answered = pin!(lease.send(request, sent));
@@ -228,11 +237,12 @@ impl Upstream {
             Err(error) => error,
         };
         if let Some(unsent) = error.take_message() {
-            return Err(Lost::Again(Box::new(unsent), error.into_error()));
+            *slot = Some(unsent);
+            return Err(Lost::Again(error.into_error()));
         }
         let error = error.into_error();
-        if let Some(copy) = copy.filter(|_| has_ended(&error)) {
-            return Err(Lost::Again(Box::new(copy), error));
+        if slot.is_some() && has_ended(&error) {
+            return Err(Lost::Again(error));
         }
         // A body that broke off says nothing about the application.
         if sent.is_none_or(|body| body.fate() == BodyFate::Fine) {

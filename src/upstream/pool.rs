@@ -86,8 +86,8 @@ pub enum Want {
 pub struct Lease {
     carrier: Carrier,
     load: Load,
-    /// Since when it was idle; `None`: it is fresh.
-    idle_since: Option<Instant>,
+    /// For how long it was idle; `None`: it is fresh.
+    idle: Option<Duration>,
     may_return: bool,
     body: Option<BodyWatch>,
 }
@@ -196,7 +196,7 @@ impl Address {
         if self.is_http2.load(Ordering::Relaxed)
             && let Some(stream) = self.streams.take()
         {
-            return Some(self.lend(Carrier::Http2(stream), Some(Instant::now())));
+            return Some(self.lend(Carrier::Http2(stream), Some(Duration::ZERO)));
         }
         self.take_http1()
     }
@@ -220,10 +220,11 @@ impl Address {
             since,
         } = idle.remove(at)?;
         drop(idle);
-        if now.duration_since(since) >= longest {
+        let age = now.saturating_duration_since(since);
+        if age >= longest {
             return None;
         }
-        Some(self.lend(Carrier::Http1 { sender, meter }, Some(since)))
+        Some(self.lend(Carrier::Http1 { sender, meter }, Some(age)))
     }
 
     /// Has idle connections let go when they are too old or closed, also if no
@@ -332,11 +333,11 @@ impl Address {
         })
     }
 
-    fn lend(self: &Arc<Self>, carrier: Carrier, idle_since: Option<Instant>) -> Lease {
+    fn lend(self: &Arc<Self>, carrier: Carrier, idle: Option<Duration>) -> Lease {
         Lease {
             carrier,
             load: Load::new(self),
-            idle_since,
+            idle,
             may_return: true,
             body: None,
         }

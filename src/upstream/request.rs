@@ -6,18 +6,17 @@
 //! a client nominates in `Connection` can remove them, and nothing it sends can
 //! stand beside them.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 
 use super::settings::{HostHeader, UpstreamSettings};
 use crate::base::refusal::{Failure, Refusal};
 use crate::policy::Permit;
-use crate::session::data::Field;
 use crate::wire::body::Body;
 use crate::wire::client::{Client, ConnInfo, Trust, write_forwarding};
 use crate::wire::cookie::{CookieSpec, join_cookies};
 use crate::wire::hop::max_forwards;
 use crate::wire::hop::write_length_anew;
-use crate::wire::reserved::{IdentityHeaders, header_value, list_value, strip_request};
+use crate::wire::reserved::{IdentityHeaders, strip_request};
 use crate::wire::target::Target;
 use crate::wire::upgrade::Handshake;
 
@@ -62,12 +61,12 @@ impl Outbound<'_> {
     /// sent in its header.
     pub fn rewrite(
         &self,
-        request: Request<Body>,
+        request: &mut Request<Body>,
         upstream: &UpstreamSettings,
-    ) -> Result<Request<Body>, Failure> {
-        let (mut parts, body) = request.into_parts();
-        let headers = &mut parts.headers;
-        let version = parts.version;
+    ) -> Result<(), Failure> {
+        let (version, is_options) = (request.version(), request.method() == Method::OPTIONS);
+        let has_unknown_length = has_unknown_length(request.body());
+        let headers = request.headers_mut();
         let trailers = strip_request(headers, self.identity);
         match self.share_cookie {
             true => join_cookies(headers),
@@ -83,7 +82,7 @@ impl Outbound<'_> {
         }
         write_forwarding(headers, self.client, self.conn, self.target, self.trust);
         append_via(headers, version);
-        if let Some(left) = max_forwards(&parts.method, headers) {
+        if is_options && let Some(left) = max_forwards(&Method::OPTIONS, headers) {
             headers.insert(header::MAX_FORWARDS, left.saturating_sub(1).into());
         }
         headers.insert(REQUEST_ID, self.request_id.clone());
@@ -91,17 +90,24 @@ impl Outbound<'_> {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
             headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
         }
-        self.write_identity(headers)?;
-        frame(headers, &body);
-
-        if parts.uri.authority().is_some() || parts.uri.scheme().is_some() {
-            parts.uri = Uri::from(self.target.origin_form().clone());
+        if let Some(session) = self.permit.session() {
+            session.write_identity(self.identity, headers)?;
         }
-        parts.version = Version::HTTP_11;
+        // Left to itself, hyper would send a GET or HEAD without it: as a complete
+        // request, even if the body never came to its end.
+        if has_unknown_length && !headers.contains_key(header::CONTENT_LENGTH) {
+            let chunked = HeaderValue::from_static("chunked");
+            headers.insert(header::TRANSFER_ENCODING, chunked);
+        }
+
+        if request.uri().authority().is_some() || request.uri().scheme().is_some() {
+            *request.uri_mut() = Uri::from(self.target.origin_form().clone());
+        }
+        *request.version_mut() = Version::HTTP_11;
         // What the connection carried between its own parts is not for the
         // next connection.
-        parts.extensions.clear();
-        Ok(Request::from_parts(parts, body))
+        request.extensions_mut().clear();
+        Ok(())
     }
 
     /// `Host`, unless it depends on the address that the request goes to.
@@ -127,37 +133,11 @@ impl Outbound<'_> {
             HostHeader::Preserve => self.target.authority().is_empty(),
         }
     }
-
-    fn write_identity(&self, headers: &mut HeaderMap) -> Result<(), Failure> {
-        let Some(session) = self.permit.session() else {
-            return Ok(());
-        };
-        for (name, path) in self.identity.entries() {
-            let value = match session.data.at(path) {
-                None => continue,
-                Some(Field::One(value)) => header_value(&value),
-                Some(Field::Many(values)) => list_value(values.iter().map(String::as_str)),
-            };
-            let value = value.map_err(|refusal| {
-                Failure::new(refusal, format_args!("field {path:?} for header {name}"))
-            })?;
-            headers.insert(name.clone(), value);
-        }
-        Ok(())
-    }
 }
 
-/// Announces a body whose length nobody has told. Left to itself, hyper would
-/// send a GET or HEAD without it: as a complete request, even if the body never
-/// came to its end.
-fn frame(headers: &mut HeaderMap, body: &impl http_body::Body) {
-    let told = headers.contains_key(header::CONTENT_LENGTH);
-    if !told && !body.is_end_stream() && body.size_hint().exact().is_none() {
-        headers.insert(
-            header::TRANSFER_ENCODING,
-            HeaderValue::from_static("chunked"),
-        );
-    }
+/// Whether a body's length is told by nothing but its end.
+fn has_unknown_length(body: &impl http_body::Body) -> bool {
+    !body.is_end_stream() && body.size_hint().exact().is_none()
 }
 
 /// `Via` of requests that came in HTTP/2, HTTP/1.0 and HTTP/1.1. (The name in
@@ -221,22 +201,10 @@ mod tests {
     }
 
     #[test]
-    fn s19_a_body_of_unknown_length_is_announced() {
-        let coding = |mut headers: HeaderMap, length| {
-            frame(&mut headers, &Streaming(length));
-            headers.remove(header::TRANSFER_ENCODING)
-        };
-        assert_eq!(coding(HeaderMap::new(), None).unwrap(), "chunked");
-        assert_eq!(coding(HeaderMap::new(), Some(3)), None);
-        let told = HeaderMap::from_iter([(header::CONTENT_LENGTH, HeaderValue::from_static("3"))]);
-        assert_eq!(coding(told, Some(3)), None);
-    }
-
-    #[test]
-    fn no_body_is_announced_where_there_is_none() {
-        let mut headers = HeaderMap::new();
-        frame(&mut headers, &Body::Empty);
-        frame(&mut headers, &Body::Full(Bytes::new()));
-        assert!(headers.is_empty());
+    fn s19_a_body_of_unknown_length_is_found() {
+        assert!(has_unknown_length(&Streaming(None)));
+        assert!(!has_unknown_length(&Streaming(Some(3))));
+        assert!(!has_unknown_length(&Body::Empty));
+        assert!(!has_unknown_length(&Body::Full(Bytes::new())));
     }
 }

@@ -1,6 +1,14 @@
 //! What becomes of a connection that was taken from the pool.
 
+use std::future::Future;
+
 use super::*;
+
+/// One of two kinds of what is waited for.
+enum Either<A, B> {
+    Http1(A),
+    Http2(B),
+}
 
 impl Lease {
     /// Sends a request, whose body is watched if it has one.
@@ -8,23 +16,35 @@ impl Lease {
     /// # Errors
     ///
     /// The connection's, with the request where nothing of it was sent.
-    pub async fn send(
+    pub fn send(
         &mut self,
         request: Request<Body>,
         body: Option<&BodyWatch>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> {
         self.body = body.cloned();
-        match &mut self.carrier {
+        // The request is handed over before there is anything to wait for: a future that
+        // held it would be copied with it.
+        let answer = match &mut self.carrier {
             Carrier::Http1 { sender, meter } => {
                 meter.begin();
-                let answered = sender.try_send_request(request).await;
-                meter.end();
-                answered
+                Either::Http1((sender.try_send_request(request), meter))
             }
             Carrier::Http2(stream) => {
-                let answered = stream.sender.try_send_request(request).await;
-                stream.answered();
-                answered
+                Either::Http2((stream.sender.try_send_request(request), stream))
+            }
+        };
+        async move {
+            match answer {
+                Either::Http1((answer, meter)) => {
+                    let answered = answer.await;
+                    meter.end();
+                    answered
+                }
+                Either::Http2((answer, stream)) => {
+                    let answered = answer.await;
+                    stream.answered();
+                    answered
+                }
             }
         }
     }
@@ -55,10 +75,10 @@ impl Lease {
     /// HTTP/2 it may at any time: a server that has served enough requests
     /// says so while the next ones are under way (RFC 9113 section 6.8).
     pub fn may_be_dead(&self) -> bool {
-        match (&self.carrier, self.idle_since) {
+        match (&self.carrier, self.idle) {
             (_, None) => false,
             (Carrier::Http2(_), Some(_)) => true,
-            (Carrier::Http1 { .. }, Some(since)) => since.elapsed() >= TRUSTED,
+            (Carrier::Http1 { .. }, Some(idle)) => idle >= TRUSTED,
         }
     }
 
