@@ -370,9 +370,10 @@ impl Exchange<'_> {
         let client = self.head.extensions.remove::<OnUpgrade>();
         let hold = self.head.extensions.remove::<Hold>();
         let head = std::mem::replace(&mut self.head, Request::new(()).into_parts().0);
-        let request = Request::from_parts(head, body);
+        let mut request = Some(Request::from_parts(head, body));
         let upstreams = &self.worker.upstreams;
-        let forwarded = upstreams.forward(&outbound, request, watch.as_ref()).await;
+        let forwarding = upstreams.forward(&outbound, &mut request, watch.as_ref());
+        let forwarded = forwarding.await;
         let mut answer = forwarded.map_err(|failure| blame(failure, watch.as_ref()))?;
         let headers = answer.response.headers_mut();
         let (rules, id) = (&self.state.sessions, &self.record.request_id);

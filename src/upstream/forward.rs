@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::balance::{Tried, choose};
 use super::connect::{chain, late, shown};
 use super::head::{asks_for_bound, copy, is_bound_to_connection};
-use super::pool::{Address, Lease, Want};
+use super::pool::{Address, Lease, Unanswered, Want};
 use super::request::Outbound;
 use super::settings::UpstreamSettings;
 use super::standing::{Fleet, Group};
@@ -73,6 +73,9 @@ impl Upstreams {
     /// request may be sent twice (see [`copy`]). Nothing else is: the
     /// application may have acted on it.
     ///
+    /// The request is taken out of its slot: it has one place while it is sent, since all
+    /// that a function that waits is given is copied with it.
+    ///
     /// `sent` watches the request's body, if it has one: the time to answer does
     /// not run out while it is still being sent.
     ///
@@ -84,17 +87,18 @@ impl Upstreams {
     pub async fn forward(
         &self,
         outbound: &Outbound<'_>,
-        mut request: Request<Body>,
+        slot: &mut Option<Request<Body>>,
         sent: Option<&BodyWatch>,
     ) -> Result<Answer, Failure> {
         let upstream = self
             .0
             .get(outbound.permit.upstream())
             .ok_or_else(|| Failure::new(Refusal::InternalError, "no such upstream"))?;
-        outbound.rewrite(&mut request, &upstream.settings)?;
+        if let Some(request) = slot {
+            outbound.rewrite(request, &upstream.settings)?;
+        }
         let own_host = outbound.wants_own_host(&upstream.settings);
         let handshake = outbound.handshake;
-        let slot = &mut Some(request);
         upstream.send(slot, sent, own_host, handshake).await
     }
 }
@@ -109,8 +113,6 @@ enum Lost {
 }
 
 impl Upstream {
-    /// Sends the request in the slot. It has one place, since all that a function that
-    /// waits is given is copied with it.
     async fn send(
         &self,
         slot: &mut Option<Request<Body>>,
@@ -226,7 +228,7 @@ impl Upstream {
             lease.retire();
             return Err(Lost::Gone(failure));
         };
-        let mut error = match answered {
+        let error = match answered {
             Ok(response) => {
                 let took = start.elapsed();
                 self.group.answered(address.number, start + took);
@@ -236,11 +238,11 @@ impl Upstream {
             }
             Err(error) => error,
         };
-        if let Some(unsent) = error.take_message() {
-            *slot = Some(unsent);
-            return Err(Lost::Again(error.into_error()));
+        let Unanswered { error, unsent } = *error;
+        if unsent.is_some() {
+            *slot = unsent;
+            return Err(Lost::Again(error));
         }
-        let error = error.into_error();
         if slot.is_some() && has_ended(&error) {
             return Err(Lost::Again(error));
         }

@@ -22,6 +22,8 @@ use super::standing::Group;
 use crate::base::refusal::{Failure, Refusal};
 use crate::wire::body::{Body, BodyWatch};
 
+pub use lease::Unanswered;
+
 /// An HTTP/1.1 connection that was idle for less than this is taken to be
 /// alive: what is then lost is only what crosses a close on its way. Longer
 /// pauses come with a load so low that a copy of the head (about a microsecond)

@@ -10,6 +10,23 @@ enum Either<A, B> {
     Http2(B),
 }
 
+/// Why there is no answer. In a box, for it is rare, and large.
+pub struct Unanswered {
+    /// What happened.
+    pub error: hyper::Error,
+    /// The request, where nothing of it was sent.
+    pub unsent: Option<Request<Body>>,
+}
+
+impl Unanswered {
+    fn new(mut error: TrySendError<Request<Body>>) -> Box<Self> {
+        Box::new(Self {
+            unsent: error.take_message(),
+            error: error.into_error(),
+        })
+    }
+}
+
 impl Lease {
     /// Sends a request, whose body is watched if it has one.
     ///
@@ -20,7 +37,7 @@ impl Lease {
         &mut self,
         request: Request<Body>,
         body: Option<&BodyWatch>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> {
+    ) -> impl Future<Output = Result<Response<Incoming>, Box<Unanswered>>> {
         self.body = body.cloned();
         // The request is handed over before there is anything to wait for: a future that
         // held it would be copied with it.
@@ -34,7 +51,7 @@ impl Lease {
             }
         };
         async move {
-            match answer {
+            let answered = match answer {
                 Either::Http1((answer, meter)) => {
                     let answered = answer.await;
                     meter.end();
@@ -45,7 +62,8 @@ impl Lease {
                     stream.answered();
                     answered
                 }
-            }
+            };
+            answered.map_err(Unanswered::new)
         }
     }
 
