@@ -17,6 +17,7 @@ pub fn compile(
     let session = settings.section("session", "session");
     let share: bool = session.get("share_with_app")?;
     let express = matches!(store.layout, LayoutKind::Express { .. });
+    check_table(settings, store, express, problems);
     if express {
         check_store(settings, store, shown, problems);
         check_paths(settings, problems)?;
@@ -55,7 +56,21 @@ fn check_store(
     problems: &mut Vec<Problem>,
 ) {
     let section = settings.section("store", "store");
-    if matches!(store.location, StoreLocation::Redis(_)) || section.is_faulty("url") {
+    let reached = match &store.location {
+        StoreLocation::Memory | StoreLocation::File(_) => false,
+        StoreLocation::Redis(_) | StoreLocation::Postgres(_) => true,
+    };
+    if matches!(store.location, StoreLocation::Postgres(_)) && section.is_set("prefix") {
+        problems.push(
+            Problem::warning(
+                &section.place("prefix"),
+                "prefix is no part of the session ids in the application's table",
+            )
+            .why("connect-pg-simple knows none")
+            .help("remove `prefix`"),
+        );
+    }
+    if reached || section.is_faulty("url") {
         return;
     }
     problems.push(
@@ -63,8 +78,32 @@ fn check_store(
             &section.place("layout"),
             format!("layout = \"express\", and no application can reach {shown}"),
         )
-        .why("connect-redis keeps its sessions in Redis")
-        .help("write the application's url = \"redis://HOST:6379\" in [store], or remove `layout`"),
+        .why("connect-redis keeps its sessions in Redis, and connect-pg-simple in PostgreSQL")
+        .help("write the application's url = \"redis://HOST:6379\" or \"postgres://…\" in [store], or remove `layout`"),
+    );
+}
+
+/// Sealed records have tables of their own.
+fn check_table(
+    settings: &Settings,
+    store: &StoreSettings,
+    express: bool,
+    problems: &mut Vec<Problem>,
+) {
+    let StoreLocation::Postgres(url) = &store.location else {
+        return;
+    };
+    if express || !url.names_a_table() {
+        return;
+    }
+    let section = settings.section("store", "store");
+    problems.push(
+        Problem::error(
+            &section.place("url"),
+            "the URL names a table, and the store's layout is \"sealed\"",
+        )
+        .why("sealed records are in the table cloakroom_session; table=NAME is the application's table, whose sessions are shared")
+        .help("write layout = \"express\" in [store], or remove table=NAME from the URL"),
     );
 }
 

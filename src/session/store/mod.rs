@@ -9,6 +9,7 @@
 //!
 //! `store/contract.rs` is the suite that every implementation passes.
 
+mod express;
 pub mod file;
 pub mod listener;
 pub mod memory;
@@ -173,6 +174,8 @@ pub enum Opened {
     SharedRedis(Box<redis::RedisTarget>, Clock),
     /// Each worker keeps a connection of its own.
     Postgres(Box<postgres::PostgresTarget>),
+    /// The same, with records that applications share.
+    SharedPostgres(Box<postgres::PostgresTarget>, Clock),
 }
 
 impl Opened {
@@ -185,6 +188,10 @@ impl Opened {
             Self::Redis(target) => Arc::new(redis::RedisStore::new((**target).clone())),
             Self::Postgres(target) => Arc::new(postgres::PostgresStore::new((**target).clone())),
             Self::SharedRedis(target, clock) => Arc::new(redis::SharedRedisStore::new(
+                (**target).clone(),
+                clock.clone(),
+            )),
+            Self::SharedPostgres(target, clock) => Arc::new(postgres::SharedPostgresStore::new(
                 (**target).clone(),
                 clock.clone(),
             )),
@@ -227,7 +234,7 @@ impl Opened {
                 let store = redis::SharedRedisStore::following((**target).clone(), clock, listener);
                 Some(Arc::new(store))
             }
-            Self::Postgres(target) => {
+            Self::Postgres(target) | Self::SharedPostgres(target, _) => {
                 target.follow(listener);
                 Some(self.handle())
             }
@@ -261,7 +268,11 @@ pub fn open(settings: &StoreSettings, clock: Clock) -> Result<Opened, StoreError
             }
         }
         StoreLocation::Postgres(url) => {
-            Opened::Postgres(Box::new(postgres::PostgresTarget::new(url, settings)))
+            let target = Box::new(postgres::PostgresTarget::new(url, settings));
+            match &settings.layout {
+                LayoutKind::Sealed => Opened::Postgres(target),
+                LayoutKind::Express { .. } => Opened::SharedPostgres(target, clock),
+            }
         }
     })
 }

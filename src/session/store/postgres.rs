@@ -1,13 +1,15 @@
 //! Sessions in a PostgreSQL database, which replicas share.
 //!
 //! Two tables of our own (`postgres/schema.sql`), made on first use if the role
-//! may. Rows that have expired count as absent and are removed some time later.
+//! may; or the table of an application (`postgres/shared.rs`). Rows that have expired count as absent and are removed some time later.
 //! Triggers tell what changes, whoever changes it.
 
 mod follow;
+mod handle;
 mod link;
 mod prune;
 mod schema;
+mod shared;
 mod statements;
 mod tls;
 pub mod url;
@@ -25,11 +27,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, ToSql};
-use tokio_postgres::{Client, Error, Row, Statement};
+use tokio_postgres::{Client, Error, Row};
 
-use self::link::{Link, Request, Wire};
+use self::handle::Handle;
+use self::link::Wire;
 use self::prune::Turns;
-use self::schema::NotReady;
+use self::schema::{NotReady, Schema, quoted};
+pub use self::shared::SharedPostgresStore;
 use self::statements::Prepared;
 use self::url::PostgresUrl;
 use super::{
@@ -37,7 +41,7 @@ use super::{
 };
 use crate::base::BoxFuture;
 use crate::base::clock::{Timestamp, millis};
-use crate::session::settings::StoreSettings;
+use crate::session::settings::{LayoutKind, StoreSettings};
 
 /// The longest time to live that is asked for, about a hundred years: moments
 /// must not overflow.
@@ -50,8 +54,13 @@ const LARGEST_PAGE: usize = 1000;
 #[derive(Clone)]
 pub struct PostgresTarget {
     url: Arc<PostgresUrl>,
-    /// `store.prefix`, as it is written in the tables.
+    /// `store.prefix`, or what stands for it, as it is written in the tables.
     prefix: Arc<str>,
+    /// `store.prefix` as it is.
+    plain_prefix: Arc<str>,
+    schema: Arc<Schema>,
+    /// Where shared records have the user id; a dotted path.
+    user: Arc<str>,
     timeout: Duration,
     staleness: Duration,
     /// What each connection is told first, as SQL.
@@ -77,12 +86,22 @@ impl PostgresTarget {
              set client_min_messages = warning;"
         );
         if let Some(schema) = &url.schema {
-            let quoted = schema.replace('"', "\"\"");
-            sql.push_str(&format!(" set search_path = \"{quoted}\";"));
+            sql.push_str(&format!(" set search_path = {};", quoted(schema)));
         }
+        // Of shared sessions, those of one table belong together.
+        let (schema, user, prefix) = match &settings.layout {
+            LayoutKind::Sealed => (Schema::own(), "", settings.prefix.clone()),
+            LayoutKind::Express { user } => {
+                let table = url.table();
+                (Schema::shared(table), &**user, format!("table:{table}"))
+            }
+        };
         Self {
+            schema: Arc::new(schema),
+            user: user.into(),
             url: Arc::new(url),
-            prefix: written::key(&settings.prefix).into(),
+            prefix: written::key(&prefix).into(),
+            plain_prefix: settings.prefix.as_str().into(),
             timeout: settings.timeout,
             staleness: settings.cache.staleness,
             settings: sql.into(),
@@ -112,12 +131,18 @@ impl PostgresTarget {
         match why {
             NotReady::Failed(error) => self.explain(error),
             NotReady::Missing(error) => self.unavailable(&format!(
-                "its tables or triggers are missing and cannot be made: {}; let their owner run schema.sql",
+                "its tables or triggers are missing and cannot be made: {}; let their owner run {}",
+                words(error),
+                self.schema.files
+            )),
+            NotReady::NoApplication(error) => self.unavailable(&format!(
+                "{}; the application makes this table: connect-pg-simple does with createTableIfMissing, or run its table.sql; after the ? of store.url, schema=NAME and table=NAME say which it is",
                 words(error)
             )),
-            NotReady::Triggers => {
-                self.unavailable("its triggers are missing or disabled; let the owner of the tables run schema.sql")
-            }
+            NotReady::Triggers => self.unavailable(&format!(
+                "its triggers are missing or disabled; let the owner of the tables run {}",
+                self.schema.files
+            )),
         }
     }
 
@@ -131,8 +156,7 @@ impl PostgresTarget {
 /// Sessions in a PostgreSQL database, over one connection that is made when it
 /// is first needed and again when it is lost.
 pub struct PostgresStore {
-    target: PostgresTarget,
-    link: Arc<Link>,
+    handle: Handle<Prepared>,
 }
 
 impl PostgresStore {
@@ -140,8 +164,7 @@ impl PostgresStore {
     /// connection; the handle can be used in others too.
     pub fn new(target: PostgresTarget) -> Self {
         Self {
-            link: Arc::new(Link::new(&target)),
-            target,
+            handle: Handle::new(target),
         }
     }
 
@@ -152,8 +175,8 @@ impl PostgresStore {
     /// As all operations have them.
     async fn records_of(&self, user: &str) -> Result<Vec<Found>, StoreError> {
         let name = user_name(user);
-        let params: [&(dyn ToSql + Sync); 2] = [&name, &&*self.target.prefix];
-        let rows = self.read(|sql| &sql.of_user, &params).await?;
+        let params: [&(dyn ToSql + Sync); 2] = [&name, &&*self.handle.target.prefix];
+        let rows = self.handle.read(|sql| &sql.of_user, &params).await?;
         rows.iter().map(found).collect()
     }
 
@@ -166,11 +189,11 @@ impl PostgresStore {
     /// As all operations have them.
     async fn page(&self, cursor: Option<String>, most: usize) -> Result<Page, StoreError> {
         let most = most.clamp(1, LARGEST_PAGE);
-        let prefix = &*self.target.prefix;
+        let prefix = &*self.handle.target.prefix;
         let (start, end) = (cursor.as_deref().unwrap_or(prefix), written::after(prefix));
         let limit = i64::try_from(most).unwrap_or(i64::MAX);
         let params: [&(dyn ToSql + Sync); 4] = [&start, &end, &prefix, &limit];
-        let rows = self.read(|sql| &sql.scan, &params).await?;
+        let rows = self.handle.read(|sql| &sql.scan, &params).await?;
         let last = match rows.len() < most {
             true => None,
             false => rows.last(),
@@ -183,55 +206,11 @@ impl PostgresStore {
         let found = rows.iter().map(found).collect::<Result<_, _>>()?;
         Ok(Page { found, next })
     }
-
-    /// A statement that may be sent twice.
-    async fn read(
-        &self,
-        statement: fn(&Prepared) -> &Statement,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>, StoreError> {
-        self.call(statement, params, true).await
-    }
-
-    /// A statement that is sent once, and whether it changed a row.
-    async fn write(
-        &self,
-        statement: fn(&Prepared) -> &Statement,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> Result<bool, StoreError> {
-        Ok(!self.call(statement, params, false).await?.is_empty())
-    }
-
-    async fn call(
-        &self,
-        statement: fn(&Prepared) -> &Statement,
-        params: &[&(dyn ToSql + Sync)],
-        may_repeat: bool,
-    ) -> Result<Vec<Row>, StoreError> {
-        let request = Request {
-            statement,
-            params,
-            may_repeat,
-        };
-        let rows = self.link.call(&request).await?;
-        if self.target.turns.take() {
-            let (link, turns) = (self.link.clone(), self.target.turns.clone());
-            tokio::spawn(async move {
-                if let Err(error) = prune::run(&link, &turns).await {
-                    tracing::debug!("expired sessions stay for now: {error}");
-                }
-            });
-        }
-        Ok(rows)
-    }
 }
 
 impl SessionStore for PostgresStore {
     fn now(&self) -> BoxFuture<'_, Result<Epoch, StoreError>> {
-        Box::pin(async move {
-            let rows = self.read(|sql| &sql.now, &[]).await?;
-            epoch_in(&rows)?.ok_or_else(strange)
-        })
+        Box::pin(self.handle.now())
     }
 
     fn create(&self, record: NewRecord) -> BoxFuture<'_, Result<bool, StoreError>> {
@@ -239,17 +218,21 @@ impl SessionStore for PostgresStore {
             let key = written::key(&record.key);
             let user = user_name(&record.user);
             let (seen, ttl) = (record.seen.0.cast_signed(), span(record.ttl));
-            self.write(
-                |sql| &sql.create,
-                &[&key, &&record.value[..], &seen, &ttl, &user],
-            )
-            .await
+            self.handle
+                .write(
+                    |sql| &sql.create,
+                    &[&key, &&record.value[..], &seen, &ttl, &user],
+                )
+                .await
         })
     }
 
     fn load<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<StoredRecord>, StoreError>> {
         Box::pin(async move {
-            let rows = self.read(|sql| &sql.load, &[&written::key(key)]).await?;
+            let rows = self
+                .handle
+                .read(|sql| &sql.load, &[&written::key(key)])
+                .await?;
             rows.first().map(|row| stored(row, 0)).transpose()
         })
     }
@@ -262,7 +245,8 @@ impl SessionStore for PostgresStore {
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move {
             let (seen, ttl) = (seen.0.cast_signed(), span(ttl));
-            self.write(|sql| &sql.touch, &[&written::key(key), &seen, &ttl])
+            self.handle
+                .write(|sql| &sql.touch, &[&written::key(key), &seen, &ttl])
                 .await
         })
     }
@@ -274,27 +258,27 @@ impl SessionStore for PostgresStore {
         new: Bytes,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move {
-            self.write(
-                |sql| &sql.update,
-                &[&written::key(key), &&old[..], &&new[..]],
-            )
-            .await
+            self.handle
+                .write(
+                    |sql| &sql.update,
+                    &[&written::key(key), &&old[..], &&new[..]],
+                )
+                .await
         })
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move {
-            let rows = self.read(|sql| &sql.delete, &[&written::key(key)]).await?;
+            let rows = self
+                .handle
+                .read(|sql| &sql.delete, &[&written::key(key)])
+                .await?;
             rows.first().map_or(Ok(false), |row| column(row, 0))
         })
     }
 
     fn epoch<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<Option<Epoch>, StoreError>> {
-        Box::pin(async move {
-            let name = user_name(user);
-            let params: [&(dyn ToSql + Sync); 2] = [&&*self.target.prefix, &name];
-            epoch_in(&self.read(|sql| &sql.epoch, &params).await?)
-        })
+        Box::pin(self.handle.epoch(user))
     }
 
     fn raise_epoch<'a>(
@@ -302,12 +286,7 @@ impl SessionStore for PostgresStore {
         user: &'a str,
         ttl: Duration,
     ) -> BoxFuture<'a, Result<Epoch, StoreError>> {
-        Box::pin(async move {
-            let (name, ttl) = (user_name(user), span(ttl));
-            let params: [&(dyn ToSql + Sync); 3] = [&&*self.target.prefix, &name, &ttl];
-            let rows = self.call(|sql| &sql.raise, &params, false).await?;
-            epoch_in(&rows)?.ok_or_else(strange)
-        })
+        Box::pin(self.handle.raise_epoch(user, ttl))
     }
 
     fn of_user<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<Vec<Found>, StoreError>> {
@@ -353,16 +332,6 @@ fn stored(row: &Row, at: usize) -> Result<StoredRecord, StoreError> {
         value: Bytes::copy_from_slice(column(row, at)?),
         seen: Timestamp(seen.cast_unsigned()),
     })
-}
-
-fn epoch_in(rows: &[Row]) -> Result<Option<Epoch>, StoreError> {
-    let Some(row) = rows.first() else {
-        return Ok(None);
-    };
-    let micros: i64 = column(row, 0)?;
-    u64::try_from(micros)
-        .map(|micros| Some(Epoch(micros)))
-        .map_err(|_| StoreError::Unreadable("the user's epoch is negative".into()))
 }
 
 fn column<'a, T: FromSql<'a>>(row: &'a Row, at: usize) -> Result<T, StoreError> {

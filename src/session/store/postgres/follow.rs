@@ -5,13 +5,14 @@
 //! sends what it has to tell before it says that a question has been answered.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::{AsyncMessage, Client, Statement};
 
 use super::link::{Driver, drive};
-use super::schema::{self, NotReady};
+use super::schema::{NotReady, Schema, last};
 use super::{PostgresTarget, jitter, written};
 use crate::session::store::{Listener, StoreError};
 
@@ -37,6 +38,7 @@ pub(super) async fn run(target: PostgresTarget, listener: Arc<dyn Listener>) {
         period: (target.staleness / 4).clamp(PERIODS.0, PERIODS.1),
         pause: FIRST_PAUSE,
         told: false,
+        told_zone: Arc::default(),
         target,
         listener,
     };
@@ -57,6 +59,8 @@ struct Follower {
     pause: Duration,
     /// The log knows that the channel is lost.
     told: bool,
+    /// The log knows that applications write in another time zone.
+    told_zone: Arc<AtomicBool>,
 }
 
 /// The channel, with the means to prove it.
@@ -76,7 +80,7 @@ impl Follower {
         let mut channel = match tokio::time::timeout(limit, opening).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(why)) => {
-                if matches!(why, NotReady::Missing(_) | NotReady::Triggers) {
+                if !matches!(why, NotReady::Failed(_)) {
                     self.pause = OWNERS_PAUSE;
                 }
                 return Err(self.target.explain_setup(&why));
@@ -105,19 +109,29 @@ impl Follower {
 
     async fn open(&self) -> Result<Channel, NotReady> {
         let (client, wire) = self.target.connect().await?;
-        let (listener, prefix) = (self.listener.clone(), self.target.prefix.clone());
+        let hearer = Hearer {
+            listener: self.listener.clone(),
+            prefix: self.target.prefix.clone(),
+            plain_prefix: self.target.plain_prefix.clone(),
+            shared: Arc::default(),
+            told_zone: self.told_zone.clone(),
+        };
+        let shared = hearer.shared.clone();
         let driver = Driver(tokio::spawn(drive(wire, move |message| {
             if let AsyncMessage::Notification(told) = message {
-                pass_on(told.payload(), &prefix, &*listener);
+                hearer.pass_on(told.payload());
             }
         })));
-        let mark = schema::triggers(&client, &self.target.settings).await?;
-        let channel = schema::first(&client, schema::CHANNEL)
+        let schema = &self.target.schema;
+        let mark = schema.triggers(&client, &self.target.settings).await?;
+        // Nothing is told before we listen.
+        let _ = Schema::table_and_zone(&mark).map(|known| shared.set(known));
+        let channel = last(&client, &schema.channel)
             .await?
             .ok_or(NotReady::Triggers)?;
         client.batch_execute(&format!("listen {channel}")).await?;
         Ok(Channel {
-            question: client.prepare(schema::MARK).await?,
+            question: client.prepare(&schema.mark).await?,
             client,
             mark,
             driver,
@@ -159,18 +173,60 @@ impl Follower {
     }
 }
 
-/// What a trigger has told, told to the listener. `prefix` is as it is written
-/// in the tables.
-fn pass_on(payload: &str, prefix: &str, listener: &dyn Listener) {
-    match payload.split_once(' ') {
-        Some(("session", key)) if !key.starts_with(prefix) => {}
-        Some(("session", key)) => listener.record_changed(&written::read(key)),
-        Some(("epoch", rest)) => match rest.split_once(' ') {
-            Some((name, whose)) if whose == prefix => listener.epoch_changed(name),
-            _ => {}
-        },
-        // Everything; or what another version tells.
-        _ => listener.lost(),
+/// Who hears what triggers tell.
+struct Hearer {
+    listener: Arc<dyn Listener>,
+    /// As it is written in our own tables.
+    prefix: Arc<str>,
+    /// As it is in keys.
+    plain_prefix: Arc<str>,
+    /// A shared table's number, and this connection's distance from UTC in seconds.
+    shared: Arc<OnceLock<(u32, i64)>>,
+    told_zone: Arc<AtomicBool>,
+}
+
+impl Hearer {
+    /// What a trigger has told, told to the listener.
+    fn pass_on(&self, payload: &str) {
+        let (listener, prefix) = (&self.listener, &*self.prefix);
+        match payload.split_once(' ') {
+            Some(("session", key)) if !key.starts_with(prefix) => {}
+            Some(("session", key)) => listener.record_changed(&written::read(key)),
+            Some(("epoch", rest)) => match rest.split_once(' ') {
+                Some((name, whose)) if whose == prefix => listener.epoch_changed(name),
+                _ => {}
+            },
+            Some(("shared", rest)) => self.pass_on_shared(rest),
+            // Everything; or what another version tells.
+            _ => listener.lost(),
+        }
+    }
+
+    /// The table's number, the writer's distance from UTC, the session id.
+    fn pass_on_shared(&self, rest: &str) {
+        let mut parts = rest.splitn(3, ' ');
+        let table = parts.next().and_then(|table| table.parse::<u32>().ok());
+        let zone = parts.next().and_then(|zone| zone.parse::<i64>().ok());
+        let (Some(table), Some(zone), Some(sid)) = (table, zone, parts.next()) else {
+            self.listener.lost();
+            return;
+        };
+        let Some(&(own_table, own_zone)) = self.shared.get() else {
+            return;
+        };
+        if table != own_table {
+            return;
+        }
+        if zone != own_zone && !self.told_zone.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                "an application writes its sessions in a time zone {zone} s from UTC, and the \
+                 store's connection is {own_zone} s from it, so sessions end too early or too \
+                 late: give both the same TimeZone, such as with ALTER ROLE … SET timezone = \
+                 'UTC' for both roles"
+            );
+        }
+        let prefix = &self.plain_prefix;
+        self.listener.record_changed(&format!("{prefix}{sid}"));
     }
 }
 
@@ -215,11 +271,25 @@ mod tests {
             ("all", Some("lost")),
             ("", Some("lost")),
             ("renamed a", Some("lost")),
+            (r"shared 7 3600 a b\c", Some(r#"record "sess:a b\\c""#)),
+            ("shared 7 0 a", Some("record \"sess:a\"")),
+            ("shared 8 0 a", None),
+            ("shared 7 a", Some("lost")),
         ] {
-            let listener = Told::default();
-            pass_on(payload, "sess:", &listener);
-            let heard = listener.0.into_inner().unwrap();
-            assert_eq!(heard, Vec::from_iter(told), "{payload}");
+            let listener = Arc::new(Told::default());
+            let hearer = Hearer {
+                listener: listener.clone(),
+                prefix: "sess:".into(),
+                plain_prefix: "sess:".into(),
+                shared: Arc::new(OnceLock::from((7, 3600))),
+                told_zone: Arc::default(),
+            };
+            hearer.pass_on(payload);
+            let heard = listener.0.lock().unwrap();
+            assert_eq!(*heard, Vec::from_iter(told), "{payload}");
+            let other_zone = payload.starts_with("shared 7 0 ");
+            let told_zone = hearer.told_zone.load(Ordering::Relaxed);
+            assert_eq!(told_zone, other_zone, "{payload}");
         }
     }
 }

@@ -18,8 +18,8 @@ use tokio_postgres::{AsyncMessage, Client, Connection, Error, Row, Socket, State
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::PostgresTarget;
-use super::schema::{self, NotReady};
-use super::statements::Prepared;
+use super::schema::NotReady;
+use super::statements::Statements;
 use crate::session::store::StoreError;
 
 /// Requests that may be on their way at once; others wait, within their time.
@@ -37,27 +37,26 @@ const IDLE: Duration = Duration::from_secs(1);
 pub(super) type Wire = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
 /// What is asked.
-pub(super) struct Request<'a> {
-    pub(super) statement: fn(&Prepared) -> &Statement,
+pub(super) struct Request<'a, P> {
+    pub(super) statement: fn(&P) -> &Statement,
     pub(super) params: &'a [&'a (dyn ToSql + Sync)],
     /// Whether asking twice gives what asking once gives.
     pub(super) may_repeat: bool,
 }
 
 /// One connection, used by many at once.
-pub(super) struct Link {
+pub(super) struct Link<P> {
     target: PostgresTarget,
     /// Where connections are driven, whoever needs them.
     runtime: Option<Handle>,
     places: Semaphore,
     /// Held by whoever makes a connection.
     making: tokio::sync::Mutex<()>,
-    state: Mutex<State>,
+    state: Mutex<State<P>>,
 }
 
-#[derive(Default)]
-struct State {
-    line: Option<Arc<Line>>,
+struct State<P> {
+    line: Option<Arc<Line<P>>>,
     /// Counts connections, so that one is not dropped for what its
     /// predecessor did.
     generation: u64,
@@ -66,16 +65,28 @@ struct State {
     failure: Option<(Instant, StoreError)>,
 }
 
+// Derived, it would ask the same of the statements.
+impl<P> Default for State<P> {
+    fn default() -> Self {
+        Self {
+            line: None,
+            generation: 0,
+            used: None,
+            failure: None,
+        }
+    }
+}
+
 /// A connection that is ready.
-struct Line {
+struct Line<P> {
     client: Client,
-    prepared: Prepared,
+    prepared: P,
     generation: u64,
     /// Drives the connection, until nobody uses it any more.
     _driver: Driver<()>,
 }
 
-impl Link {
+impl<P: Statements> Link<P> {
     pub(super) fn new(target: &PostgresTarget) -> Self {
         Self {
             target: target.clone(),
@@ -87,7 +98,7 @@ impl Link {
     }
 
     /// Asks, connecting before if need be.
-    pub(super) async fn call(&self, request: &Request<'_>) -> Result<Vec<Row>, StoreError> {
+    pub(super) async fn call(&self, request: &Request<'_, P>) -> Result<Vec<Row>, StoreError> {
         let used = AtomicU64::new(0);
         let timeout = self.target.timeout;
         match tokio::time::timeout(timeout, self.attempt(request, &used)).await {
@@ -102,7 +113,7 @@ impl Link {
 
     async fn attempt(
         &self,
-        request: &Request<'_>,
+        request: &Request<'_, P>,
         used: &AtomicU64,
     ) -> Result<Vec<Row>, StoreError> {
         let _place = self
@@ -118,7 +129,7 @@ impl Link {
         // is tried with something harmless before.
         if self.idle() > IDLE {
             let now = Request {
-                statement: |prepared| &prepared.now,
+                statement: |prepared: &P| &prepared.common().now,
                 params: &[],
                 may_repeat: true,
             };
@@ -132,7 +143,11 @@ impl Link {
 
     /// Asks once more on a new connection, if the present one was lost: the
     /// server was restarted, or has closed it for being idle.
-    async fn read(&self, request: &Request<'_>, used: &AtomicU64) -> Result<Vec<Row>, StoreError> {
+    async fn read(
+        &self,
+        request: &Request<'_, P>,
+        used: &AtomicU64,
+    ) -> Result<Vec<Row>, StoreError> {
         let line = self.line(used).await?;
         match ask(&line, request).await {
             Ok(rows) => return Ok(rows),
@@ -147,7 +162,7 @@ impl Link {
 
     /// The present connection, or a new one. Whoever comes while one is being
     /// made waits for it.
-    async fn line(&self, used: &AtomicU64) -> Result<Arc<Line>, StoreError> {
+    async fn line(&self, used: &AtomicU64) -> Result<Arc<Line<P>>, StoreError> {
         if let Some(line) = self.present(used) {
             return Ok(line);
         }
@@ -183,7 +198,7 @@ impl Link {
         }
     }
 
-    fn present(&self, used: &AtomicU64) -> Option<Arc<Line>> {
+    fn present(&self, used: &AtomicU64) -> Option<Arc<Line<P>>> {
         let mut state = self.state();
         let line = state.line.clone().filter(|line| !line.client.is_closed())?;
         state.used = Some(Instant::now());
@@ -193,14 +208,14 @@ impl Link {
 
     /// Connects. That happens in the runtime of this handle: a socket works
     /// only where it was made.
-    async fn make(&self, generation: u64) -> Result<Line, StoreError> {
+    async fn make(&self, generation: u64) -> Result<Line<P>, StoreError> {
         let runtime = self.runtime.clone().unwrap_or_else(Handle::current);
         let (target, home) = (self.target.clone(), runtime.clone());
         let making = runtime.spawn(async move {
             let (client, wire) = target.connect().await?;
             let driver = Driver(home.spawn(drive(wire, |_| {})));
-            schema::tables(&client, &target.settings).await?;
-            let prepared = Prepared::new(&client).await?;
+            target.schema.tables(&client, &target.settings).await?;
+            let prepared = P::prepare(&client, &target).await?;
             Ok::<_, NotReady>(Line {
                 client,
                 prepared,
@@ -236,12 +251,12 @@ impl Link {
     }
 
     /// Nothing that runs under the lock can leave it half changed.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State<P>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn ask(line: &Line, request: &Request<'_>) -> Result<Vec<Row>, Error> {
+async fn ask<P>(line: &Line<P>, request: &Request<'_, P>) -> Result<Vec<Row>, Error> {
     let statement = (request.statement)(&line.prepared);
     line.client.query(statement, request.params).await
 }

@@ -11,7 +11,7 @@ use tokio_postgres::Statement;
 
 use super::jitter;
 use super::link::{Link, Request};
-use super::statements::Prepared;
+use super::statements::Statements;
 use crate::session::store::StoreError;
 
 /// How often a process looks, on average.
@@ -70,16 +70,18 @@ impl Turns {
 }
 
 /// Removes what has expired, as far as one turn goes. The number of rows.
-pub(super) async fn run(link: &Link, turns: &Turns) -> Result<usize, StoreError> {
-    let sessions = table(link, turns, |prepared| &prepared.prune_sessions).await?;
-    let epochs = table(link, turns, |prepared| &prepared.prune_epochs).await?;
-    Ok(sessions + epochs)
+pub(super) async fn run<P: Statements>(link: &Link<P>, turns: &Turns) -> Result<usize, StoreError> {
+    let mut all = 0;
+    for statement in P::prunes() {
+        all += table(link, turns, statement).await?;
+    }
+    Ok(all)
 }
 
-async fn table(
-    link: &Link,
+async fn table<P: Statements>(
+    link: &Link<P>,
     turns: &Turns,
-    statement: fn(&Prepared) -> &Statement,
+    statement: fn(&P) -> &Statement,
 ) -> Result<usize, StoreError> {
     let mut all = 0;
     for _ in 0..ROUNDS {

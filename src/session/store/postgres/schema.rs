@@ -6,8 +6,8 @@ use tokio_postgres::{Client, Error, SimpleQueryMessage};
 /// The tables, their indexes and triggers. Running it again changes nothing.
 const TABLES: &str = include_str!("schema.sql");
 
-/// How many triggers there must be.
-const TRIGGERS: &str = "5";
+/// What is needed beside a table of connect-pg-simple. The same holds of it.
+const SHARED: &str = include_str!("shared.sql");
 
 /// Replicas that start together must not make the tables together: not even
 /// `if not exists` is safe from that. The number is "cloakroo" in ASCII.
@@ -19,7 +19,7 @@ const PRESENT: &str = "select to_regclass('cloakroom_session') is not null \
 
 /// Which tables these are, and how many triggers of ours are on them. A row with
 /// one column of text, null where a table is missing.
-pub(super) const MARK: &str = "select s.t::oid || ' ' || e.t::oid || ' ' || (\
+const MARK: &str = "select s.t::oid || ' ' || e.t::oid || ' ' || (\
         select count(*) from pg_catalog.pg_trigger \
         where tgrelid in (s.t::oid, e.t::oid) and tgenabled in ('O', 'A') \
         and tgname in ('cloakroom_session_changed', 'cloakroom_session_deleted', \
@@ -27,10 +27,147 @@ pub(super) const MARK: &str = "select s.t::oid || ' ' || e.t::oid || ' ' || (\
     from (select to_regclass('cloakroom_session') as t) as s, \
         (select to_regclass('cloakroom_epoch') as t) as e";
 
-/// The channel on which the triggers tell, as `listen` takes it.
-pub(super) const CHANNEL: &str = "select quote_ident('cloakroom_' || left(n.nspname::text, 13)) \
-    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
-    where c.oid = to_regclass('cloakroom_session')";
+/// What a layout keeps where, as SQL.
+pub(super) struct Schema {
+    /// The files with which an owner makes what is missing, in words.
+    pub(super) files: &'static str,
+    /// Makes what is missing.
+    pub(super) make: String,
+    /// Whether there is all that a handle needs: `t`.
+    present: String,
+    /// Which tables these are, and the number of parts that must be there in the end.
+    pub(super) mark: String,
+    /// That number.
+    parts: &'static str,
+    /// The channel on which the triggers tell, as `listen` takes it.
+    pub(super) channel: String,
+    /// Said to each connection first; it gives no row.
+    pub(super) place: String,
+}
+
+impl Schema {
+    /// Tables of our own.
+    pub(super) fn own() -> Self {
+        Self {
+            files: "schema.sql",
+            make: TABLES.into(),
+            present: PRESENT.into(),
+            mark: MARK.into(),
+            parts: "5",
+            channel: channel("'cloakroom_session'"),
+            place: String::new(),
+        }
+    }
+
+    /// A table of connect-pg-simple, and what lies beside it in the same schema. Its
+    /// mark begins with the table's number and the connection's distance from UTC in
+    /// seconds ([`Schema::table_and_zone`]).
+    pub(super) fn shared(table: &str) -> Self {
+        let name = quoted(table);
+        let table = literal(&name);
+        let mark = format!(
+            "select s.t::oid || ' ' || extract(timezone from now())::bigint || ' ' \
+                || e.t::oid || ' ' || b.t::oid || ' ' || ((\
+                select count(*) from pg_catalog.pg_trigger \
+                where tgrelid in (s.t::oid, e.t::oid) and tgenabled in ('O', 'A') \
+                and tgname in ('cloakroom_shared_guard', 'cloakroom_shared_made_or_removed', \
+                'cloakroom_shared_changed', 'cloakroom_shared_emptied', \
+                'cloakroom_epoch_changed', 'cloakroom_epoch_emptied')) + (\
+                to_regprocedure('cloakroom_end(regclass, text, bigint)') is not null)::int) \
+            from (select to_regclass({table}) as t) as s, \
+                (select to_regclass('cloakroom_epoch') as t) as e, \
+                (select to_regclass('cloakroom_shared') as t) as b"
+        );
+        Self {
+            files: "schema.sql and shared.sql",
+            // Whoever uses them takes the tables in this order.
+            make: format!(
+                "lock table {name} in share row exclusive mode; {TABLES} {SHARED} select cloakroom_share({table}::regclass);"
+            ),
+            present: format!("select split_part(mark, ' ', 5) = '7' from ({mark}) as it (mark)"),
+            parts: "7",
+            channel: channel(&table),
+            // All of it is where the application's table is.
+            place: format!(
+                " select set_config('search_path', quote_ident(n.nspname), false) \
+                from pg_catalog.pg_class c join pg_catalog.pg_namespace n \
+                on n.oid = c.relnamespace where c.oid = to_regclass({table});"
+            ),
+            mark,
+        }
+    }
+
+    /// The number of the shared table, and the distance from UTC in seconds, of a mark;
+    /// `None` of one of our own tables.
+    pub(super) fn table_and_zone(mark: &str) -> Option<(u32, i64)> {
+        let words: Vec<&str> = mark.split(' ').collect();
+        let [table, zone, _, _, _] = *words else {
+            return None;
+        };
+        Some((table.parse().ok()?, zone.parse().ok()?))
+    }
+
+    /// Makes the tables if one of them is missing. `settings` are statements that
+    /// are run before.
+    pub(super) async fn tables(&self, client: &Client, settings: &str) -> Result<(), NotReady> {
+        let there = |answer: &Option<String>| answer.as_deref() == Some("t");
+        let sql = format!("{settings}{} {}", self.place, self.present);
+        match there(&last(client, &sql).await?) {
+            true => Ok(()),
+            false => self.make(client, &self.present, there).await,
+        }
+    }
+
+    /// Makes sure that tables and triggers are there, and gives their mark.
+    pub(super) async fn triggers(
+        &self,
+        client: &Client,
+        settings: &str,
+    ) -> Result<String, NotReady> {
+        let complete = |mark: &Option<String>| {
+            let parts = mark.as_deref().and_then(|mark| mark.split(' ').next_back());
+            parts == Some(self.parts)
+        };
+        let sql = format!("{settings}{} {}", self.place, self.mark);
+        let mut mark = last(client, &sql).await?;
+        if !complete(&mark) {
+            self.make(client, &self.mark, complete).await?;
+            mark = last(client, &self.mark).await?;
+        }
+        mark.filter(|mark| complete(&Some(mark.clone())))
+            .ok_or(NotReady::Triggers)
+    }
+
+    /// Makes all that is missing, unless somebody else did while this waited. An error
+    /// leaves the connection in a transaction that has failed.
+    async fn make(
+        &self,
+        client: &Client,
+        question: &str,
+        done: impl Fn(&Option<String>) -> bool,
+    ) -> Result<(), NotReady> {
+        let begin = format!("begin; select pg_advisory_xact_lock({LOCK})");
+        client.batch_execute(&begin).await?;
+        let made = match done(&last(client, question).await?) {
+            true => Ok(()),
+            false => client.batch_execute(&self.make).await,
+        };
+        let Err(error) = made else {
+            return Ok(client.batch_execute("commit").await?);
+        };
+        let refused = [
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            SqlState::READ_ONLY_SQL_TRANSACTION,
+            SqlState::INVALID_SCHEMA_NAME,
+        ];
+        Err(match error.code() {
+            // We make all tables but that of the application.
+            Some(code) if *code == SqlState::UNDEFINED_TABLE => NotReady::NoApplication(error),
+            Some(code) if refused.contains(code) => NotReady::Missing(error),
+            _ => NotReady::Failed(error),
+        })
+    }
+}
 
 /// Why a connection could not be made ready.
 #[derive(Debug)]
@@ -41,6 +178,8 @@ pub(super) enum NotReady {
     Missing(Error),
     /// A trigger is still missing after all of them were made.
     Triggers,
+    /// The application's table is missing.
+    NoApplication(Error),
 }
 
 impl From<Error> for NotReady {
@@ -49,52 +188,35 @@ impl From<Error> for NotReady {
     }
 }
 
-/// Makes the tables if one of them is missing. `settings` are statements that
-/// are run before.
-pub(super) async fn tables(client: &Client, settings: &str) -> Result<(), NotReady> {
-    match first(client, &format!("{settings} {PRESENT}")).await? {
-        Some(there) if there == "t" => Ok(()),
-        _ => make(client).await,
-    }
-}
-
-/// Makes sure that tables and triggers are there, and gives their mark.
-pub(super) async fn triggers(client: &Client, settings: &str) -> Result<String, NotReady> {
-    let complete = |mark: &String| mark.split(' ').next_back() == Some(TRIGGERS);
-    let found = first(client, &format!("{settings} {MARK}")).await?;
-    if let Some(mark) = found.filter(complete) {
-        return Ok(mark);
-    }
-    make(client).await?;
-    first(client, MARK)
-        .await?
-        .filter(complete)
-        .ok_or(NotReady::Triggers)
-}
-
-/// The first column of the only row.
-pub(super) async fn first(client: &Client, sql: &str) -> Result<Option<String>, Error> {
+/// The first column of the last row.
+pub(super) async fn last(client: &Client, sql: &str) -> Result<Option<String>, Error> {
     let messages = client.simple_query(sql).await?;
-    Ok(messages.into_iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.try_get(0).ok().flatten().map(str::to_owned),
-        _ => None,
-    }))
+    let row = messages
+        .into_iter()
+        .rev()
+        .find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+    Ok(row.and_then(|row| row.try_get(0).ok().flatten().map(str::to_owned)))
 }
 
-async fn make(client: &Client) -> Result<(), NotReady> {
-    let all = format!("begin; select pg_advisory_xact_lock({LOCK}); {TABLES} commit;");
-    let Err(error) = client.batch_execute(&all).await else {
-        return Ok(());
-    };
-    let refused = [
-        SqlState::INSUFFICIENT_PRIVILEGE,
-        SqlState::READ_ONLY_SQL_TRANSACTION,
-        SqlState::INVALID_SCHEMA_NAME,
-    ];
-    Err(
-        match error.code().is_some_and(|code| refused.contains(code)) {
-            true => NotReady::Missing(error),
-            false => NotReady::Failed(error),
-        },
+/// A name as an identifier.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text as a constant.
+pub(super) fn literal(text: &str) -> String {
+    let text = text.replace('\\', "\\\\").replace('\'', "''");
+    format!("E'{text}'")
+}
+
+/// `table` is a constant.
+fn channel(table: &str) -> String {
+    format!(
+        "select quote_ident('cloakroom_' || left(n.nspname::text, 13)) \
+        from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+        where c.oid = to_regclass({table})"
     )
 }

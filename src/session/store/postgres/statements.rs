@@ -6,6 +6,8 @@
 
 use tokio_postgres::{Client, Error, Statement};
 
+use super::PostgresTarget;
+
 /// The present moment in microseconds since the Unix epoch.
 macro_rules! micros {
     () => {
@@ -38,6 +40,7 @@ macro_rules! unhurried {
         "set_config('synchronous_commit', 'off', true) = 'off'"
     };
 }
+pub(super) use {in_millis, unhurried};
 
 const NOW: &str = concat!("select ", micros!());
 
@@ -117,55 +120,93 @@ const PRUNE_EPOCHS: &str = concat!(
     " order by expires limit $1 for update skip locked) returning true"
 );
 
-/// The statements of one connection.
-pub(super) struct Prepared {
+/// The statements of one connection, for one layout.
+pub(super) trait Statements: Sized + Send + Sync + 'static {
+    /// Prepares all of them, in one round trip.
+    fn prepare(
+        client: &Client,
+        target: &PostgresTarget,
+    ) -> impl Future<Output = Result<Self, Error>> + Send;
+
+    /// Those of all layouts.
+    fn common(&self) -> &Common;
+
+    /// Those that remove what has expired; each takes the most rows that it may remove.
+    fn prunes() -> Vec<fn(&Self) -> &Statement>;
+}
+
+/// What all layouts ask.
+pub(super) struct Common {
     pub(super) now: Statement,
+    pub(super) epoch: Statement,
+    pub(super) raise: Statement,
+    pub(super) prune_epochs: Statement,
+}
+
+impl Common {
+    pub(super) async fn prepare(client: &Client) -> Result<Self, Error> {
+        let (now, epoch, raise, prune_epochs) = tokio::try_join!(
+            client.prepare(NOW),
+            client.prepare(EPOCH),
+            client.prepare(RAISE),
+            client.prepare(PRUNE_EPOCHS),
+        )?;
+        Ok(Self {
+            now,
+            epoch,
+            raise,
+            prune_epochs,
+        })
+    }
+}
+
+/// Of tables of our own.
+pub(super) struct Prepared {
+    pub(super) common: Common,
     pub(super) create: Statement,
     pub(super) load: Statement,
     pub(super) touch: Statement,
     pub(super) update: Statement,
     pub(super) delete: Statement,
-    pub(super) epoch: Statement,
-    pub(super) raise: Statement,
     pub(super) of_user: Statement,
     pub(super) scan: Statement,
     pub(super) prune_sessions: Statement,
-    pub(super) prune_epochs: Statement,
 }
 
-impl Prepared {
-    /// Prepares all of them, in one round trip.
-    pub(super) async fn new(client: &Client) -> Result<Self, Error> {
-        let (now, create, load, touch, update, delete, epoch, raise) = tokio::try_join!(
-            client.prepare(NOW),
+impl Statements for Prepared {
+    async fn prepare(client: &Client, _: &PostgresTarget) -> Result<Self, Error> {
+        let (common, create, load, touch, update, delete, of_user, scan, prune_sessions) = tokio::try_join!(
+            Common::prepare(client),
             client.prepare(CREATE),
             client.prepare(LOAD),
             client.prepare(TOUCH),
             client.prepare(UPDATE),
             client.prepare(DELETE),
-            client.prepare(EPOCH),
-            client.prepare(RAISE),
-        )?;
-        let (of_user, scan, prune_sessions, prune_epochs) = tokio::try_join!(
             client.prepare(OF_USER),
             client.prepare(SCAN),
             client.prepare(PRUNE_SESSIONS),
-            client.prepare(PRUNE_EPOCHS),
         )?;
         Ok(Self {
-            now,
+            common,
             create,
             load,
             touch,
             update,
             delete,
-            epoch,
-            raise,
             of_user,
             scan,
             prune_sessions,
-            prune_epochs,
         })
+    }
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn prunes() -> Vec<fn(&Self) -> &Statement> {
+        vec![|prepared| &prepared.prune_sessions, |prepared| {
+            &prepared.common.prune_epochs
+        }]
     }
 }
 

@@ -38,7 +38,20 @@ const HANDED_ON: [&str; 15] = [
 ];
 
 /// What may follow the `?` and is understood here.
-const OWN: [&str; 5] = ["schema", "sslcert", "sslkey", "sslmode", "sslrootcert"];
+const OWN: [&str; 6] = [
+    "schema",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "table",
+];
+
+/// The table of connect-pg-simple, where nothing else is said.
+const TABLE: &str = "session";
+
+/// PostgreSQL cuts off what is longer (`NAMEDATALEN`).
+const LONGEST_NAME: usize = 63;
 
 /// `postgres://[user[:password]@]host[:port][,…]/database[?name=value&…]`,
 /// understood. The files that it names have been read.
@@ -50,6 +63,7 @@ pub struct PostgresUrl {
     pub(super) tls: MakeRustlsConnect,
     /// The schema of the tables; `None`: as the search path says.
     pub(super) schema: Option<String>,
+    table: Option<String>,
     /// Where it is, for messages: hosts and database.
     place: String,
     /// TLS is used, or may be, and nobody checks who answers.
@@ -124,6 +138,7 @@ impl PostgresUrl {
             config,
             tls: MakeRustlsConnect::new(tls),
             schema: query.schema,
+            table: query.table,
         })
     }
 
@@ -136,6 +151,16 @@ impl PostgresUrl {
     /// somebody between: `sslmode=require` without `sslrootcert`.
     pub fn is_unverified(&self) -> bool {
         self.unverified
+    }
+
+    /// The table of the application that shares its sessions: `table`, or `session`.
+    pub fn table(&self) -> &str {
+        self.table.as_deref().unwrap_or(TABLE)
+    }
+
+    /// Whether it says which table that is.
+    pub fn names_a_table(&self) -> bool {
+        self.table.is_some()
     }
 
     /// A text without the password, if it holds it.
@@ -152,6 +177,7 @@ impl PostgresUrl {
 struct Query<'a> {
     handed_on: Vec<&'a str>,
     schema: Option<String>,
+    table: Option<String>,
     mode: Option<Mode>,
     roots: Option<String>,
     certificate: Option<String>,
@@ -174,10 +200,13 @@ impl<'a> Query<'a> {
                 .map_err(|_| "a value after the ? is not UTF-8")?
                 .into_owned();
             match name {
-                "schema" if value.is_empty() || value.contains('\0') => {
-                    return Err("schema is no name".into());
+                "schema" | "table"
+                    if value.is_empty() || value.len() > LONGEST_NAME || value.contains('\0') =>
+                {
+                    return Err(format!("{name} is no name"));
                 }
                 "schema" => query.schema = Some(value),
+                "table" => query.table = Some(value),
                 "sslmode" => query.mode = Some(mode(&value)?),
                 "sslrootcert" => query.roots = Some(value),
                 "sslcert" => query.certificate = Some(value),
@@ -340,6 +369,12 @@ mod tests {
         assert_eq!(parsed.config.get_password(), Some(&b"p@ss"[..]));
         assert_eq!(parsed.config.get_ssl_mode(), SslMode::Prefer);
         assert_eq!(parsed.schema.as_deref(), Some("my own"));
+        assert_eq!((parsed.table(), parsed.names_a_table()), ("session", false));
+        let named = parse("postgres://h/d?table=web%20sessions").unwrap();
+        assert_eq!(
+            (named.table(), named.names_a_table()),
+            ("web sessions", true)
+        );
         assert_eq!(
             parsed.without_password("what is p@ss to me".into()),
             "what is … to me"
@@ -381,6 +416,7 @@ mod tests {
             "postgres://localhost/s?sslmode=allow",
             "postgres://localhost/s?keepalives=hunter2",
             "postgres://localhost/s?schema=",
+            "postgres://localhost/s?table=",
             "postgres://localhost/s?sslcert=hunter2",
             "postgres://localhost/s?sslnegotiation=direct",
             "postgres://localhost/s?target_session_attrs=hunter2",

@@ -18,13 +18,11 @@ use tokio::sync::Semaphore;
 
 use super::index::{AT_ONCE, together};
 use super::link::Request;
-use super::{LONGEST_TTL, RedisStore, RedisTarget, bytes, not_a_record, span, strange};
+use super::{RedisStore, RedisTarget, bytes, not_a_record, span, strange};
 use crate::base::BoxFuture;
-use crate::base::clock::{Clock, Timestamp, millis};
-use crate::session::layout::express::{
-    Kept, Record, facts_key, facts_life, tombstone_key, tombstone_life,
-};
-use crate::session::record::Head;
+use crate::base::clock::{Clock, Timestamp};
+use crate::session::layout::express::{facts_key, tombstone_key};
+use crate::session::store::express::{New, Stored, is_of};
 use crate::session::store::{
     Epoch, Found, Listener, NewRecord, Page, SessionStore, StoreError, StoredRecord,
 };
@@ -48,14 +46,6 @@ pub(super) struct Scripts {
     load: Script,
     touch: Script,
     end: Script,
-}
-
-/// What the store has under a record's key.
-struct Stored {
-    json: Bytes,
-    /// `None`: the key has no time to live.
-    left: Option<Duration>,
-    facts: Option<Bytes>,
 }
 
 impl SharedRedisStore {
@@ -110,26 +100,6 @@ impl SharedRedisStore {
         }))
     }
 
-    /// As the port has it. Each use makes a whole span of what is left, so what is missing
-    /// of it has passed since the last. Where more than a span is left, the application
-    /// thinks otherwise, and the last use lies ahead.
-    fn record(&self, stored: Stored) -> StoredRecord {
-        let spent = match (stored.left, span_of(&stored.json)) {
-            (Some(left), Some(span)) => i128::from(millis(span)) - i128::from(millis(left)),
-            _ => 0,
-        };
-        let seen = i128::from(self.clock.now().0).saturating_sub(spent);
-        let kept = Kept {
-            json: stored.json,
-            facts: stored.facts,
-            endless: stored.left.is_none(),
-        };
-        StoredRecord {
-            value: kept.pack(),
-            seen: Timestamp(u64::try_from(seen.max(0)).unwrap_or(u64::MAX)),
-        }
-    }
-
     async fn end(&self, key: &str) -> Result<bool, StoreError> {
         let found = match self.find(key).await {
             Ok(found) => found,
@@ -137,11 +107,7 @@ impl SharedRedisStore {
             Err(StoreError::Unreadable(_)) => None,
             Err(error) => return Err(error),
         };
-        let life = match found {
-            Some(found) => tombstone_life(span_of(&found.json).unwrap_or_default(), found.left),
-            // It may be on its way into the store at this moment.
-            None => tombstone_life(Duration::ZERO, Some(Duration::ZERO)),
-        };
+        let life = Stored::tombstone_life(found.as_ref());
         let mut script = self.scripts.end.prepare_invoke();
         script.arg(span(life));
         self.change(key, script).await
@@ -167,16 +133,7 @@ impl SharedRedisStore {
             Ok(None) | Err(StoreError::Unreadable(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
-        if span_of(&stored.json).is_none() {
-            return Ok(None);
-        }
-        Ok(Some(Found {
-            key: key.into(),
-            ttl: stored
-                .left
-                .unwrap_or_else(|| Duration::from_millis(LONGEST_TTL)),
-            record: self.record(stored),
-        }))
+        Ok(stored.found(key, self.clock.now()))
     }
 
     /// By looking through all records: applications keep no index. One such search at
@@ -191,7 +148,7 @@ impl SharedRedisStore {
             found.extend(
                 page.found
                     .into_iter()
-                    .filter(|found| self.is_of(found, user)),
+                    .filter(|found| is_of(found, user, &self.plain.target.user)),
             );
             cursor = page.next;
             if cursor.is_none() {
@@ -203,13 +160,6 @@ impl SharedRedisStore {
         found.dedup_by(|a, b| a.key == b.key);
         Ok(found)
     }
-
-    fn is_of(&self, found: &Found, user: &str) -> bool {
-        let kept = Kept::unpack(&found.record.value);
-        let record = kept.and_then(|kept| Record::read(&kept.json).ok().flatten());
-        let path = &self.plain.target.user;
-        record.is_some_and(|record| record.user(path).as_deref() == Some(user))
-    }
 }
 
 impl SessionStore for SharedRedisStore {
@@ -219,16 +169,13 @@ impl SessionStore for SharedRedisStore {
 
     fn create(&self, record: NewRecord) -> BoxFuture<'_, Result<bool, StoreError>> {
         Box::pin(async move {
-            let kept = Kept::unpack(&record.value).ok_or_else(not_a_record)?;
-            let facts = kept.facts.ok_or_else(not_a_record)?;
-            let head: Head = serde_json::from_slice(&facts).map_err(|_| not_a_record())?;
-            let facts_life = facts_life(&head, record.seen, record.ttl);
+            let new = New::of(&record)?;
             let mut script = self.scripts.create.prepare_invoke();
             script
-                .arg(&kept.json[..])
+                .arg(&new.json[..])
                 .arg(seconds(record.ttl))
-                .arg(&facts[..])
-                .arg(span(facts_life));
+                .arg(&new.facts[..])
+                .arg(span(new.facts_life));
             self.change(&record.key, script).await
         })
     }
@@ -236,7 +183,7 @@ impl SessionStore for SharedRedisStore {
     fn load<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<StoredRecord>, StoreError>> {
         Box::pin(async move {
             let stored = self.find(key).await?;
-            Ok(stored.map(|stored| self.record(stored)))
+            Ok(stored.map(|stored| stored.record(self.clock.now())))
         })
     }
 
@@ -291,12 +238,6 @@ impl SessionStore for SharedRedisStore {
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         self.plain.ping()
     }
-}
-
-/// How long a use makes this record last; `None` if it is no session's record.
-fn span_of(json: &[u8]) -> Option<Duration> {
-    let record = Record::read(json).ok().flatten()?;
-    Some(record.cookie().span())
 }
 
 /// A time to live in whole seconds, rounded up, as connect-redis counts.

@@ -7,6 +7,8 @@ use std::time::Instant;
 use redis::aio::MultiplexedConnection;
 
 use super::*;
+use crate::session::layout::express::Kept;
+use crate::session::record::Head;
 use crate::session::settings::{CacheSettings, LayoutKind, StoreLocation, StoreSettings};
 use crate::session::store::redis::RedisUrl;
 use crate::session::store::redis::server::RedisServer;

@@ -1,0 +1,128 @@
+-- What Cloakroom needs beside a table of connect-pg-simple, to share the sessions in it
+-- with the application (store.layout = "express"), for PostgreSQL 14 or newer.
+--
+-- Cloakroom runs this by itself where something is missing and its role may. Where it
+-- may not, run schema.sql and this once as the owner of the application's table, in the
+-- schema of that table, which is called "session" here:
+--
+--     psql -v ON_ERROR_STOP=1 --single-transaction -f schema.sql -f shared.sql \
+--         -c "select cloakroom_share('session')" "$DATABASE"
+--
+-- and give Cloakroom's role what it needs:
+--
+--     grant usage on schema public to cloakroom;
+--     grant select, insert, update, delete on session, cloakroom_shared, cloakroom_epoch
+--         to cloakroom;
+--
+-- The application's role needs nothing more than it has. Both may be run again at any
+-- time, and must be where the application's table was made anew.
+
+-- What is known of a session beside its record, which is the application's.
+create table if not exists cloakroom_shared (
+    -- The name of the application's table.
+    sessions text collate "C" not null,
+    sid text collate "C" not null,
+    -- What Cloakroom noted when it made the session. Null: the session has ended, and
+    -- what is written under this id is not kept.
+    facts text,
+    -- From then on the row counts as absent; it is removed some time later.
+    expires timestamptz not null,
+    primary key (sid, sessions)
+);
+create index if not exists cloakroom_shared_expires
+    on cloakroom_shared (expires);
+
+-- A request of the application that is in flight during a logout saves the whole
+-- session again. Its row is passed over here, and the application is told nothing.
+--
+-- It runs with the rights of its owner, since the application's role knows nothing of
+-- cloakroom_shared. So each name in it says its schema, and nobody else may use it.
+create or replace function cloakroom_guard() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $guard$
+declare
+    ended boolean;
+begin
+    -- An end waits until this row is written, or this until the end is. The next
+    -- statement sees what was done meanwhile.
+    perform pg_advisory_xact_lock(hashtextextended(new.sid, tg_relid::bigint));
+    execute format(
+        'select exists (select from %I.cloakroom_shared where sessions = $1 '
+        'and sid = $2 and facts is null and expires > clock_timestamp())',
+        tg_table_schema)
+        into ended using tg_table_name::text, new.sid::text;
+    if ended then
+        return null;
+    end if;
+    return new;
+end
+$guard$;
+revoke all on function cloakroom_guard() from public;
+
+-- Ends a session, and keeps its id from coming back for so many milliseconds. Says
+-- whether there was one.
+create or replace function cloakroom_end(sessions regclass, ended text, life bigint)
+returns boolean
+language plpgsql as $end$
+declare
+    name constant text := (select relname from pg_catalog.pg_class where oid = sessions);
+    alive boolean;
+begin
+    perform pg_catalog.pg_advisory_xact_lock(
+        pg_catalog.hashtextextended(ended, sessions::oid::bigint));
+    execute pg_catalog.format(
+        'delete from %s where sid = $1 returning expire > clock_timestamp()', sessions)
+        into alive using ended;
+    insert into cloakroom_shared as held (sessions, sid, facts, expires)
+        values (name, ended, null, clock_timestamp() + life * interval '1 millisecond')
+        -- No later end may cut it short.
+        on conflict on constraint cloakroom_shared_pkey do update set facts = null,
+            expires = case when held.facts is null
+                then greatest(held.expires, excluded.expires) else excluded.expires end;
+    return coalesce(alive, false);
+end
+$end$;
+
+-- Tells every replica what has changed, whoever changes it; and in which time zone it
+-- was written, on which the meaning of its column "expire" depends.
+create or replace function cloakroom_tell_shared() returns trigger
+language plpgsql as $tell$
+declare
+    -- As in cloakroom_tell.
+    channel constant text := 'cloakroom_' || left(tg_table_schema::text, 13);
+    payload text := 'all';
+begin
+    if tg_op <> 'TRUNCATE' then
+        payload := 'shared ' || tg_relid::bigint || ' '
+            || extract(timezone from now())::bigint || ' '
+            || case when tg_op = 'INSERT' then new.sid else old.sid end;
+    end if;
+    -- Longer ones are refused, and the change with them.
+    if octet_length(payload) > 7900 then
+        payload := 'all';
+    end if;
+    perform pg_catalog.pg_notify(channel, payload);
+    return null;
+end
+$tell$;
+
+-- Makes the triggers on a table of connect-pg-simple.
+create or replace function cloakroom_share(sessions regclass) returns void
+language plpgsql as $share$
+begin
+    execute format('create or replace trigger cloakroom_shared_guard
+        before insert on %s for each row execute function cloakroom_guard()', sessions);
+    execute format('create or replace trigger cloakroom_shared_made_or_removed
+        after insert or delete on %s for each row
+        execute function cloakroom_tell_shared()', sessions);
+    -- A session that is used gets a later end, which nobody has to be told.
+    execute format('create or replace trigger cloakroom_shared_changed
+        after update on %s for each row
+        when (old.sess::text is distinct from new.sess::text
+            or old.sid is distinct from new.sid
+            or new.expire < old.expire - interval ''1 second'')
+        execute function cloakroom_tell_shared()', sessions);
+    execute format('create or replace trigger cloakroom_shared_emptied
+        after truncate on %s for each statement
+        execute function cloakroom_tell_shared()', sessions);
+end
+$share$;

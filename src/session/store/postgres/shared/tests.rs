@@ -1,0 +1,547 @@
+//! Against a real server, with an application played by the statements of
+//! connect-pg-simple 10.
+
+mod hears;
+mod races;
+
+use std::sync::Arc;
+
+use tokio_postgres::{Client, NoTls, Statement};
+
+use super::*;
+use crate::session::layout::express::Kept;
+use crate::session::record::Head;
+use crate::session::settings::{CacheSettings, LayoutKind, StoreLocation, StoreSettings};
+use crate::session::store::postgres::server::PostgresServer;
+use crate::session::store::postgres::url::PostgresUrl;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// connect-pg-simple's `table.sql`.
+pub(in crate::session::store::postgres) const TABLE: &str = r#"
+CREATE TABLE "session" (
+  "sid" varchar NOT NULL COLLATE "default",
+  "sess" json NOT NULL,
+  "expire" timestamp(6) NOT NULL
+)
+WITH (OIDS=FALSE);
+ALTER TABLE "session" ADD CONSTRAINT "session_pkey" PRIMARY KEY ("sid") NOT DEFERRABLE INITIALLY IMMEDIATE;
+CREATE INDEX "IDX_session_expire" ON "session" ("expire");
+"#;
+
+/// What it asks. Node's driver sends the record as text and the moment as a number.
+const GET: &str =
+    r#"SELECT sess::text FROM "session" WHERE sid = $1 AND expire >= to_timestamp($2)"#;
+const SET: &str = r#"INSERT INTO "session" (sess, expire, sid) SELECT $1::text::json, to_timestamp($2), $3 ON CONFLICT (sid) DO UPDATE SET sess=$1::text::json, expire=to_timestamp($2) RETURNING sid"#;
+const TOUCH: &str =
+    r#"UPDATE "session" SET expire = to_timestamp($1) WHERE sid = $2 RETURNING sid"#;
+const DESTROY: &str = r#"DELETE FROM "session" WHERE sid = $1"#;
+
+/// A store, and beside it an application's connection to the same server.
+struct Bench {
+    server: PostgresServer,
+    store: SharedPostgresStore,
+    clock: Clock,
+    app: App,
+}
+
+/// An application.
+struct App {
+    client: Client,
+    get: Statement,
+    set: Statement,
+    touch: Statement,
+    destroy: Statement,
+}
+
+fn target(url: &str) -> PostgresTarget {
+    let url = PostgresUrl::parse(url, |path| path.into()).unwrap();
+    let settings = StoreSettings {
+        location: StoreLocation::Postgres(Box::new(url.clone())),
+        layout: LayoutKind::Express {
+            user: "userId".into(),
+        },
+        prefix: "sess:".into(),
+        timeout: Duration::from_secs(10),
+        cache: CacheSettings::default(),
+    };
+    PostgresTarget::new(&url, &settings)
+}
+
+impl App {
+    async fn at(url: &str) -> Self {
+        let (client, wire) = tokio_postgres::connect(url, NoTls).await.unwrap();
+        tokio::spawn(wire);
+        Self {
+            get: client.prepare(GET).await.unwrap(),
+            set: client.prepare(SET).await.unwrap(),
+            touch: client.prepare(TOUCH).await.unwrap(),
+            destroy: client.prepare(DESTROY).await.unwrap(),
+            client,
+        }
+    }
+
+    fn after(span: Duration) -> f64 {
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        (now + span).as_secs_f64().ceil()
+    }
+
+    /// Whether a row was written.
+    async fn set(&self, sid: &str, json: &str, span: Duration) -> bool {
+        let params: [&(dyn ToSql + Sync); 3] = [&json, &Self::after(span), &sid];
+        !self
+            .client
+            .query(&self.set, &params)
+            .await
+            .unwrap()
+            .is_empty()
+    }
+
+    async fn get(&self, sid: &str) -> Option<String> {
+        let params: [&(dyn ToSql + Sync); 2] = [&sid, &Self::after(Duration::ZERO)];
+        let row = self.client.query_opt(&self.get, &params).await.unwrap();
+        row.map(|row| row.get(0))
+    }
+
+    async fn touch(&self, sid: &str, span: Duration) {
+        let params: [&(dyn ToSql + Sync); 2] = [&Self::after(span), &sid];
+        self.client.query(&self.touch, &params).await.unwrap();
+    }
+
+    async fn destroy(&self, sid: &str) {
+        self.client.execute(&self.destroy, &[&sid]).await.unwrap();
+    }
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let server = PostgresServer::start();
+        server.sql(TABLE);
+        let clock = Clock::fixed(Timestamp(1_800_000_000_000));
+        Self {
+            store: SharedPostgresStore::new(target(&server.url()), clock.clone()),
+            app: App::at(&server.url()).await,
+            clock,
+            server,
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The record of a new session and what is beside it.
+    fn record(&self, key: &str, json: &str) -> NewRecord {
+        let head = Head {
+            user: "u1".into(),
+            epoch: 5,
+            created: self.now().0,
+            absolute_end: self.now().after(DAY * 7).0,
+            address: "::1".into(),
+            user_agent: "curl".into(),
+        };
+        let kept = Kept {
+            json: Bytes::copy_from_slice(json.as_bytes()),
+            facts: Some(serde_json::to_vec(&head).unwrap().into()),
+            endless: false,
+        };
+        NewRecord {
+            key: key.into(),
+            user: "u1".into(),
+            value: kept.pack(),
+            seen: self.now(),
+            ttl: HOUR,
+        }
+    }
+
+    /// How many seconds a row of the application is kept.
+    fn left(&self, sid: &str) -> i64 {
+        let sql = format!(
+            "select extract(epoch from expire::timestamptz - now())::bigint from session where sid = '{sid}'"
+        );
+        self.server.sql(&sql).parse().unwrap()
+    }
+
+    /// How many seconds what lies beside a record is kept.
+    fn left_beside(&self, sid: &str) -> i64 {
+        let sql = format!(
+            "select extract(epoch from expires - now())::bigint from cloakroom_shared where sid = '{sid}'"
+        );
+        self.server.sql(&sql).parse().unwrap()
+    }
+
+    fn text(&self, sid: &str) -> String {
+        self.server.sql(&format!(
+            "select sess::text from session where sid = '{sid}'"
+        ))
+    }
+
+    fn count(&self, table: &str) -> String {
+        self.server.sql(&format!("select count(*) from {table}"))
+    }
+}
+
+/// A record whose uses last `seconds`.
+fn json(user: &str, seconds: u64) -> String {
+    format!(
+        r#"{{"cookie":{{"originalMaxAge":{}}},"userId":"{user}"}}"#,
+        seconds * 1000
+    )
+}
+
+fn unpacked(stored: &StoredRecord) -> Kept {
+    Kept::unpack(&stored.value).unwrap()
+}
+
+#[tokio::test]
+async fn a_created_record_is_a_row_with_whole_seconds_and_facts_beside_it() {
+    let bench = Bench::new().await;
+    let record = bench.record("sess:a", &json("u1", 3600));
+    assert_eq!(bench.store.create(record.clone()).await, Ok(true));
+    assert_eq!(bench.store.create(record.clone()).await, Ok(false));
+    assert_eq!(bench.app.get("a").await, Some(json("u1", 3600)));
+    assert!(
+        (3595..=3601).contains(&bench.left("a")),
+        "{}",
+        bench.left("a")
+    );
+    let whole = "select expire = date_trunc('second', expire) from session";
+    assert_eq!(bench.server.sql(whole), "t");
+    let facts = bench.left_beside("a");
+    assert!((8 * 86_400 - 5..=8 * 86_400).contains(&facts), "{facts}");
+    assert_eq!(bench.count("session"), "1");
+    assert_eq!(bench.count("cloakroom_session"), "0");
+
+    let loaded = bench.store.load("sess:a").await.unwrap().unwrap();
+    assert_eq!(loaded.value, record.value);
+    let late = loaded.seen.0.abs_diff(bench.now().0);
+    assert!(late < 5000, "{late}");
+
+    // Not over what an application has there, unless that has expired.
+    let other = bench.record("sess:b", &json("u1", 3600));
+    assert!(bench.app.set("b", "{}", HOUR).await);
+    assert_eq!(bench.store.create(other.clone()).await, Ok(false));
+    assert_eq!(bench.text("b"), "{}");
+    bench
+        .server
+        .sql("update session set expire = now() where sid = 'b'");
+    assert_eq!(bench.store.create(other).await, Ok(true));
+    assert_eq!(bench.text("b"), json("u1", 3600));
+}
+
+#[tokio::test]
+async fn what_an_application_wrote_is_read_as_it_is() {
+    let bench = Bench::new().await;
+    assert_eq!(bench.store.load("sess:none").await, Ok(None));
+    assert_eq!(bench.store.load("none").await, Ok(None));
+    assert_eq!(bench.store.load("sess:a\0").await, Ok(None));
+    let odd = "{ \"cookie\":{\"originalMaxAge\":null},\"cut\":\"\\ud83d\",\"nul\":\"\\u0000\",\"n\":1.0,\"n\":2e0}";
+    assert!(bench.app.set(r"a\b", odd, Duration::from_secs(1800)).await);
+    let loaded = bench.store.load(r"sess:a\b").await.unwrap().unwrap();
+    let kept = unpacked(&loaded);
+    assert_eq!(
+        (&kept.json[..], kept.facts, kept.endless),
+        (odd.as_bytes(), None, false)
+    );
+    // A day less half an hour is gone of its day.
+    let spent = bench.now().since(loaded.seen);
+    let expected = DAY - Duration::from_secs(1800);
+    assert!(
+        spent.abs_diff(expected) < Duration::from_secs(5),
+        "{spent:?}"
+    );
+
+    // More than a span is left: the last use lies ahead.
+    bench.app.set("long", &json("u1", 10), HOUR).await;
+    let loaded = bench.store.load("sess:long").await.unwrap().unwrap();
+    assert!(loaded.seen > bench.now().after(HOUR - Duration::from_secs(15)));
+
+    bench
+        .server
+        .sql("update session set expire = 'infinity' where sid = 'long'");
+    let loaded = bench.store.load("sess:long").await.unwrap().unwrap();
+    assert!(unpacked(&loaded).endless);
+    assert_eq!(loaded.seen, bench.now());
+
+    bench
+        .server
+        .sql("update session set expire = now() where sid = 'long'");
+    assert_eq!(bench.store.load("sess:long").await, Ok(None));
+}
+
+/// What the real package stored, recorded.
+#[tokio::test]
+async fn recorded_rows_are_read_and_stay_byte_for_byte() {
+    let bench = Bench::new().await;
+    let all: serde_json::Value = serde_json::from_str(include_str!(
+        "../../../../../tests/vectors/express-records.json"
+    ))
+    .unwrap();
+    let mut rows = 0;
+    for case in all["postgres"].as_array().unwrap() {
+        for snapshot in case["snapshots"].as_array().into_iter().flatten() {
+            for row in snapshot["rows"].as_array().unwrap() {
+                rows += 1;
+                let (sid, text) = (
+                    format!("{}-{rows}", row["sid"].as_str().unwrap()),
+                    row["sess_text"].as_str().unwrap(),
+                );
+                assert!(bench.app.set(&sid, text, HOUR).await);
+                let key = format!("sess:{sid}");
+                let loaded = bench.store.load(&key).await.unwrap().unwrap();
+                assert_eq!(unpacked(&loaded).json, text);
+                assert_eq!(
+                    bench.store.touch(&key, Timestamp(1), HOUR * 2).await,
+                    Ok(true)
+                );
+                assert_eq!(bench.text(&sid), text);
+                // Written by us, it is the same.
+                assert_eq!(bench.store.delete(&key).await, Ok(true));
+                let own = format!("sess:own-{rows}");
+                assert_eq!(bench.store.create(bench.record(&own, text)).await, Ok(true));
+                assert_eq!(bench.app.get(&format!("own-{rows}")).await.unwrap(), text);
+            }
+        }
+    }
+    assert_eq!(rows, 18);
+}
+
+#[tokio::test]
+async fn a_touch_prolongs_and_never_shortens_nor_creates() {
+    let bench = Bench::new().await;
+    let (store, at) = (&bench.store, Timestamp(1));
+    assert_eq!(store.touch("sess:none", at, HOUR).await, Ok(false));
+    assert_eq!(bench.count("session"), "0");
+
+    bench
+        .app
+        .set("a", &json("u1", 3600), Duration::from_secs(60))
+        .await;
+    assert_eq!(
+        store.touch("sess:a", at, Duration::from_millis(1500)).await,
+        Ok(true)
+    );
+    assert!((50..=61).contains(&bench.left("a")));
+    assert_eq!(
+        store
+            .touch("sess:a", at, Duration::from_millis(3_599_001))
+            .await,
+        Ok(true)
+    );
+    assert!((3590..=3601).contains(&bench.left("a")));
+    let whole = "select expire = date_trunc('second', expire) from session";
+    assert_eq!(bench.server.sql(whole), "t");
+    assert_eq!(bench.text("a"), json("u1", 3600));
+    assert_eq!(store.touch("sess:a", at, Duration::MAX).await, Ok(true));
+    assert!(bench.left("a") > 99 * 365 * 86_400);
+
+    bench.server.sql("update session set expire = 'infinity'");
+    assert_eq!(store.touch("sess:a", at, HOUR).await, Ok(true));
+    assert_eq!(bench.server.sql("select expire from session"), "infinity");
+    bench.server.sql("update session set expire = now()");
+    assert_eq!(store.touch("sess:a", at, HOUR).await, Ok(false));
+    assert_eq!(store.load("sess:a").await, Ok(None));
+}
+
+#[tokio::test]
+async fn what_has_ended_cannot_be_saved_again() {
+    let bench = Bench::new().await;
+    let record = bench.record("sess:a", &json("u1", 3600));
+    assert_eq!(bench.store.create(record.clone()).await, Ok(true));
+    assert_eq!(bench.store.delete("sess:a").await, Ok(true));
+    assert_eq!(bench.store.delete("sess:a").await, Ok(false));
+    assert_eq!(bench.count("session"), "0");
+    let life = bench.left_beside("a");
+    assert!((25 * 3600 - 5..=25 * 3600).contains(&life), "{life}");
+
+    assert!(
+        !bench.app.set("a", &json("u1", 3600), HOUR).await,
+        "passed over"
+    );
+    bench.app.touch("a", HOUR).await;
+    assert_eq!(bench.app.get("a").await, None);
+    assert_eq!(bench.store.load("sess:a").await, Ok(None));
+    assert_eq!(bench.store.create(record.clone()).await, Ok(false));
+
+    // A month's cookie may be saved again for a month.
+    bench.app.set("b", &json("u1", 30 * 86_400), HOUR).await;
+    assert_eq!(bench.store.delete("sess:b").await, Ok(true));
+    assert!(bench.left_beside("b") > 30 * 86_400);
+    // A second end knows less of it, and cuts nothing short.
+    assert_eq!(bench.store.delete("sess:b").await, Ok(false));
+    assert!(bench.left_beside("b") > 30 * 86_400);
+
+    // An end that comes before the application has stored what it announced.
+    assert_eq!(bench.store.delete("sess:early").await, Ok(false));
+    assert!(!bench.app.set("early", &json("u1", 60), HOUR).await);
+
+    // Where the trigger is not there, a reader removes what it finds.
+    bench
+        .server
+        .sql("alter table session disable trigger cloakroom_shared_guard");
+    assert!(bench.app.set("a", &json("u1", 3600), HOUR).await);
+    assert_eq!(
+        bench.store.touch("sess:a", Timestamp(1), HOUR).await,
+        Ok(false)
+    );
+    assert_eq!(bench.store.create(record).await, Ok(false));
+    assert_eq!(bench.store.of_user("u1").await, Ok(Vec::new()));
+    assert_eq!(bench.count("session"), "1");
+    assert_eq!(bench.store.load("sess:a").await, Ok(None));
+    assert_eq!(bench.count("session"), "0");
+    // When it is of no use any more, an end counts no more.
+    bench
+        .server
+        .sql("update cloakroom_shared set expires = now()");
+    assert!(bench.app.set("a", &json("u1", 3600), HOUR).await);
+    assert!(bench.store.load("sess:a").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn the_records_of_a_user_are_found() {
+    let bench = Bench::new().await;
+    for n in 0..1200 {
+        let user = if n % 5 == 0 { "u1" } else { "u2" };
+        bench.app.set(&format!("s{n}"), &json(user, 60), HOUR).await;
+    }
+    // Neither what is no session, nor what SQL could not look into.
+    bench.app.set("junk", "[1]", HOUR).await;
+    bench.app.set("null", "null", HOUR).await;
+    let odd = r#"{"cookie":{},"cut":"\ud83d","userId":"u1"}"#;
+    bench.app.set("cut", odd, HOUR).await;
+    bench
+        .app
+        .set("old", &json("u1", 60), Duration::from_secs(60))
+        .await;
+    bench
+        .server
+        .sql("update session set expire = now() where sid = 'old'");
+    let found = bench.store.of_user("u1").await.unwrap();
+    assert_eq!(found.len(), 241);
+    for one in found.iter().take(3) {
+        let loaded = bench.store.load(&one.key).await.unwrap().unwrap();
+        assert_eq!(one.record.value, loaded.value);
+        assert!(
+            one.ttl > HOUR - Duration::from_secs(60) && one.ttl <= HOUR + Duration::from_secs(1)
+        );
+    }
+    assert_eq!(bench.store.of_user("u3").await, Ok(Vec::new()));
+
+    for most in [1, 100, 5000] {
+        let (mut all, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = bench.store.scan(cursor, most).await.unwrap();
+            all.extend(page.found.into_iter().map(|found| found.key));
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(all.len(), 1201);
+        all.dedup();
+        assert_eq!(all.len(), 1201);
+    }
+}
+
+#[tokio::test]
+async fn shared_records_are_never_rewritten() {
+    let bench = Bench::new().await;
+    let record = bench.record("sess:a", &json("u1", 3600));
+    assert_eq!(bench.store.create(record.clone()).await, Ok(true));
+    let updated = bench
+        .store
+        .update("sess:a", record.value.clone(), Bytes::new());
+    assert_eq!(updated.await, Ok(false));
+    let loaded = bench.store.load("sess:a").await.unwrap().unwrap();
+    assert_eq!(loaded.value, record.value);
+    // What is no pair of record and facts is not created.
+    for value in [Bytes::new(), Bytes::from_static(b"{}")] {
+        let bad = NewRecord {
+            key: "sess:bad".into(),
+            value,
+            ..record.clone()
+        };
+        assert!(bench.store.create(bad).await.is_err());
+    }
+    assert_eq!(bench.count("session"), "1");
+}
+
+#[tokio::test]
+async fn it_works_in_the_time_zone_and_the_table_of_the_application() {
+    let bench = Bench::new().await;
+    bench.server.sql(
+        "create schema web; alter table session set schema web; \
+         alter table web.session rename to \"the \"\"sessions\"\" of 'all' \\\"; \
+         alter role keeper set timezone = 'America/New_York'; \
+         alter role keeper set datestyle = 'German'; \
+         alter role keeper set default_transaction_isolation = 'serializable'",
+    );
+    let url = bench.server.url();
+    let table = "the%20%22sessions%22%20of%20%27all%27%20%5C";
+    for place in ["schema=web", "options=-csearch_path%3Dpublic%2Cweb"] {
+        let target = target(&format!("{url}&{place}&table={table}"));
+        let store = SharedPostgresStore::new(target, bench.clock.clone());
+        let key = format!("sess:{place}");
+        let record = bench.record(&key, &json("u1", 3600));
+        assert_eq!(store.create(record.clone()).await, Ok(true));
+        let loaded = store.load(&key).await.unwrap().unwrap();
+        assert!(loaded.seen.0.abs_diff(bench.now().0) < 5000);
+        assert_eq!(store.touch(&key, Timestamp(1), HOUR * 2).await, Ok(true));
+        assert_eq!(store.of_user("u1").await.unwrap().len(), 1);
+        assert_eq!(store.delete(&key).await, Ok(true));
+        assert_eq!(store.create(record).await, Ok(false));
+    }
+    let places = "select schemaname from pg_tables where tablename like 'cloakroom%' order by 1";
+    assert_eq!(bench.server.sql(places), "web\nweb\nweb");
+    let missing = SharedPostgresStore::new(target(&url), bench.clock.clone());
+    let error = missing.load("sess:a").await.unwrap_err().to_string();
+    assert!(error.contains("createTableIfMissing"), "{error}");
+    let none = "select count(*) from pg_tables where schemaname = 'public'";
+    assert_eq!(
+        bench.server.sql(none),
+        "0",
+        "nothing is left of the attempt"
+    );
+}
+
+#[tokio::test]
+async fn with_its_own_role_it_needs_no_more_than_the_documented_rights() {
+    let server = PostgresServer::start();
+    server.sql(TABLE);
+    server.sql(
+        "create role cloakroom login password 'pw'; create role app login password 'pw'; \
+         grant select, insert, update, delete on session to app, cloakroom",
+    );
+    let clock = Clock::fixed(Timestamp(1_800_000_000_000));
+    let store = SharedPostgresStore::new(target(&server.url_of("cloakroom:pw")), clock.clone());
+    let error = store.load("sess:a").await.unwrap_err().to_string();
+    assert!(error.contains("shared.sql"), "{error}");
+    // As the file says.
+    server.sql(include_str!("../schema.sql"));
+    server.sql(include_str!("../shared.sql"));
+    server.sql("select cloakroom_share('session')");
+    server.sql(
+        "grant select, insert, update, delete on session, cloakroom_shared, cloakroom_epoch \
+         to cloakroom",
+    );
+    let app = App::at(&server.url_of("app:pw")).await;
+    assert!(app.set("a", &json("u1", 60), HOUR).await);
+    let store = SharedPostgresStore::new(target(&server.url_of("cloakroom:pw")), clock);
+    assert!(store.load("sess:a").await.unwrap().is_some());
+    store.raise_epoch("u1", HOUR).await.unwrap();
+    assert_eq!(store.delete("sess:a").await, Ok(true));
+    assert!(!app.set("a", &json("u1", 60), HOUR).await);
+    // Nobody can have the guard look into tables of their own.
+    server.sql("create schema evil authorization app");
+    let stolen = "create table evil.t (sid varchar); create trigger t before insert on evil.t \
+                  for each row execute function public.cloakroom_guard()";
+    let refused = app.client.batch_execute(stolen).await.unwrap_err();
+    assert!(
+        refused
+            .as_db_error()
+            .unwrap()
+            .message()
+            .contains("permission denied")
+    );
+}
