@@ -74,6 +74,16 @@ pub(super) async fn run(args: Migrate) -> Result<ExitCode, Trouble> {
         (Some(_), None) => None,
         _ => Some(load(args.common.config.as_deref())?),
     };
+    if let Some(compiled) = &compiled
+        && matches!(compiled.store.layout, LayoutKind::Express { .. })
+    {
+        return Err(format!(
+            "store.layout is \"express\" for {}: its sessions are the application's too, which would \
+             not find them elsewhere; only sessions of the layout \"sealed\" can be moved",
+            compiled.store_shown
+        )
+        .into());
+    }
     let configured = compiled.as_ref().map(|compiled| &compiled.store);
     let prefix = args
         .prefix
@@ -92,6 +102,16 @@ pub(super) async fn run(args: Migrate) -> Result<ExitCode, Trouble> {
         if matches!(location, StoreLocation::Memory) {
             return Err(format!(
                 "memory: is gone with its process, so nothing can be copied {what} it"
+            )
+            .into());
+        }
+        if let StoreLocation::Postgres(url) = location
+            && url.names_a_table()
+        {
+            return Err(format!(
+                "table={} is an application's table (layout \"express\"), so nothing can be copied \
+                 {what} it; only sessions of the layout \"sealed\" can be moved",
+                url.table()
             )
             .into());
         }
