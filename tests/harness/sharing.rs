@@ -1,5 +1,5 @@
-//! The application in `tests/apps/sharing`, which keeps sessions in Redis by itself, and
-//! a proxy that shares them.
+//! The application in `tests/apps/sharing`, which keeps sessions in Redis or PostgreSQL by
+//! itself, and a proxy that shares them.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -11,6 +11,7 @@ use super::config::{Config, SECRET};
 use super::cookies::CookieJar;
 use super::express;
 use super::http::{Request, Response};
+use super::postgres::{KEEPER, PostgresServer};
 use super::process::Process;
 use super::redis::Redis;
 
@@ -29,10 +30,41 @@ impl Sharing {
     /// # Panics
     /// If it does not start.
     pub fn start(redis: &Redis, settings: &[(&str, &str)]) -> Self {
+        Self::launch(("REDIS", redis.url()), settings)
+    }
+
+    /// The same with sessions in PostgreSQL, in the table that connect-pg-simple's own
+    /// file makes.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn on_postgres(server: &PostgresServer, settings: &[(&str, &str)]) -> Self {
+        let packages = express::app("sharing").join("node_modules");
+        let table = packages.join("connect-pg-simple/table.sql");
+        server.sql(&std::fs::read_to_string(table).unwrap());
+        Self::on_bare_postgres(server, settings)
+    }
+
+    /// The same without the table.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn on_bare_postgres(server: &PostgresServer, settings: &[(&str, &str)]) -> Self {
+        let socket = server.socket();
+        let pool = serde_json::json!({
+            "host": socket.parent().unwrap(),
+            "port": server.port(),
+            "user": KEEPER,
+            "database": "postgres",
+        });
+        Self::launch(("POSTGRES", pool.to_string()), settings)
+    }
+
+    fn launch(store: (&str, String), settings: &[(&str, &str)]) -> Self {
         let mut command = Command::new("node");
         command
             .arg("app.mjs")
-            .env("REDIS", redis.url())
+            .env(store.0, store.1)
             .env("SECRETS", serde_json::json!([SECRET]).to_string())
             .envs(settings.iter().copied())
             .current_dir(express::app("sharing"));
@@ -60,8 +92,13 @@ impl Sharing {
 
     /// The configuration of a proxy in front of it.
     pub fn config(&self, redis: &Redis) -> Config {
+        self.config_at(&redis.url())
+    }
+
+    /// The same for a store at this URL.
+    pub fn config_at(&self, url: &str) -> Config {
         Config::to(self.addr)
-            .store(&redis.url())
+            .store(url)
             .set("store.layout", "express")
             .set("session.share_with_app", true)
             .set("session.cookie.name", COOKIE)

@@ -41,6 +41,8 @@ mod rotation;
 mod secrecy;
 mod sessions_cli;
 mod sharing;
+mod sharing_cli;
+mod sharing_postgres;
 mod sockets;
 mod tamper;
 mod targets;

@@ -1,22 +1,27 @@
-// An application that keeps its sessions itself, with express-session and
-// connect-redis, as it would without anything in front of it. It is told what it is by
-// the environment:
+// An application that keeps its sessions itself, with express-session and connect-redis
+// or connect-pg-simple, as it would without anything in front of it. It is told what it
+// is by the environment:
 //
 // REDIS       the server's URL
+// POSTGRES    instead of it, the options of pg's pool, as JSON
+// PG_STORE    more options of connect-pg-simple, as JSON
 // SECRETS     the secrets of its cookies, as a JSON array; the first signs
 // CONNECT     connect-redis: "current" (the default), "7" or "6"
 // COOKIE      the options of its cookie, as JSON
 // OPTIONS     more options of express-session, as JSON
-// USER        "plain" keeps the user in req.session.userId; "passport" uses Passport
+// USER        "plain" keeps the user in req.session.userId; "passport" uses Passport, and
+//             "passport-5" its version 0.5
 //
 // It listens on any free port of 127.0.0.1 and prints `listening PORT`.
 
 import express from "express";
 import session from "express-session";
-import passport from "passport";
+import passport6 from "passport";
+import passport5 from "passport-5";
 import { Strategy } from "passport-custom";
 
-const { REDIS, SECRETS, CONNECT = "current", COOKIE = "{}", OPTIONS = "{}", USER = "plain" } = process.env;
+const { REDIS, POSTGRES, PG_STORE = "{}" } = process.env;
+const { SECRETS, CONNECT = "current", COOKIE = "{}", OPTIONS = "{}", USER = "plain" } = process.env;
 
 const stores = {
   async current() {
@@ -42,6 +47,13 @@ const stores = {
     client.on("error", () => {});
     return new (connect(session))({ client });
   },
+  async postgres() {
+    const { default: connect } = await import("connect-pg-simple");
+    const { default: pg } = await import("pg");
+    const pool = new pg.Pool(JSON.parse(POSTGRES));
+    pool.on("error", () => {});
+    return new (connect(session))({ pool, errorLog: () => {}, ...JSON.parse(PG_STORE) });
+  },
 };
 
 const app = express();
@@ -52,7 +64,7 @@ app.use(
   session({
     name: "connect.sid",
     secret: JSON.parse(SECRETS),
-    store: await stores[CONNECT](),
+    store: await stores[POSTGRES ? "postgres" : CONNECT](),
     resave: false,
     saveUninitialized: false,
     cookie: JSON.parse(COOKIE),
@@ -60,9 +72,12 @@ app.use(
   }),
 );
 
-const userOf = (req) => (USER === "passport" ? req.session.passport?.user : req.session.userId);
+const passport = { passport: passport6, "passport-5": passport5 }[USER];
+const userOf = (req) => (passport ? req.session.passport?.user : req.session.userId);
 
-if (USER === "passport") {
+if (passport) {
+  // Version 0.5 wants both of them.
+  app.use(passport.initialize());
   passport.use("trusting", new Strategy((req, done) => done(null, req.body.user)));
   passport.serializeUser((user, done) => done(null, user));
   passport.deserializeUser((user, done) => done(null, user));
@@ -73,7 +88,7 @@ const failed = (res, next) => (error) => (error ? next(error) : res.json({ ok: t
 
 // Its own login, as its developer wrote it.
 app.post("/public/app-login", (req, res, next) => {
-  if (USER === "passport") {
+  if (passport) {
     passport.authenticate("trusting")(req, res, failed(res, next));
     return;
   }
@@ -85,7 +100,12 @@ app.post("/public/app-login", (req, res, next) => {
 });
 
 app.post("/public/app-logout", (req, res, next) => {
-  if (USER === "passport") {
+  if (passport === passport5) {
+    req.logout();
+    res.json({ ok: true });
+    return;
+  }
+  if (passport) {
     req.logout(failed(res, next));
     return;
   }
