@@ -3,7 +3,7 @@
 
 use crate::config::problem::Problem;
 use crate::config::settings::{Defect, Settings};
-use crate::session::layout::express::is_dropped;
+use crate::session::layout::express::{has_neighbours, is_dropped};
 use crate::session::settings::{LayoutKind, StoreLocation, StoreSettings};
 
 /// Compiles `session.share_with_app`, and checks what goes with the layout. `shown` is
@@ -68,6 +68,19 @@ fn check_store(
             )
             .why("connect-pg-simple knows none")
             .help("remove `prefix`"),
+        );
+    }
+    if let StoreLocation::Redis(url) = &store.location
+        && url.is_cluster()
+        && !has_neighbours(&store.prefix)
+    {
+        problems.push(
+            Problem::error(
+                &section.place("prefix"),
+                format!("prefix = \"{}\", and a cluster could keep nothing beside such a session", store.prefix),
+            )
+            .why("what Cloakroom knows of a session, such as that it has ended, must be in the slot of its key; a } without a whole {tag} before it makes that impossible")
+            .help("give connect-redis and Cloakroom a prefix without }, or with a whole {tag}"),
         );
     }
     if reached || section.is_faulty("url") {

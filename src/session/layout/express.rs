@@ -27,7 +27,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use self::cookie::StoredCookie;
-pub use self::envelope::{Kept, facts_key, facts_life, tombstone_key, tombstone_life};
+pub use self::envelope::{
+    Kept, facts_key, facts_life, has_neighbours, tombstone_key, tombstone_life,
+};
 pub use self::merge::moved;
 pub use self::record::{Damaged, Record, is_dropped};
 use crate::base::clock::Timestamp;

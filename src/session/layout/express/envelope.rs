@@ -87,6 +87,12 @@ pub fn tombstone_key(key: &str) -> String {
     beside("ended", key)
 }
 
+/// Whether keys that begin so can have neighbours in their slot of a cluster, which takes
+/// either a whole `{tag}` or no `}`.
+pub fn has_neighbours(prefix: &str) -> bool {
+    tag(prefix).is_some() || !prefix.contains('}')
+}
+
 /// How long facts are kept from `now` on: to the session's absolute end, and for as long
 /// as the application can then keep the record alive with one more use.
 pub fn facts_life(head: &Head, now: Timestamp, ttl: Duration) -> Duration {
@@ -173,6 +179,10 @@ mod tests {
             assert_eq!(slot(&facts_key(key)), slot(key), "{key}");
             assert_eq!(slot(&tombstone_key(key)), slot(key), "{key}");
             assert_ne!(tombstone_key(key), facts_key(key));
+            assert!(has_neighbours(key), "{key}");
+        }
+        for prefix in ["a}", "{}:", "}{a"] {
+            assert!(!has_neighbours(prefix), "{prefix}");
         }
     }
 

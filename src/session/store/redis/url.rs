@@ -166,6 +166,11 @@ impl RedisUrl {
         }
     }
 
+    /// Whether keys are spread over nodes by their names.
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.servers, Servers::Cluster(_))
+    }
+
     /// Where Redis is, for messages.
     pub(super) fn place(&self) -> String {
         match &self.servers {

@@ -1,7 +1,9 @@
 //! Against a real server, with an application played by the statements of
 //! connect-pg-simple 10.
 
+mod finds;
 mod hears;
+mod place;
 mod races;
 
 use std::sync::Arc;
@@ -399,52 +401,6 @@ async fn what_has_ended_cannot_be_saved_again() {
 }
 
 #[tokio::test]
-async fn the_records_of_a_user_are_found() {
-    let bench = Bench::new().await;
-    for n in 0..1200 {
-        let user = if n % 5 == 0 { "u1" } else { "u2" };
-        bench.app.set(&format!("s{n}"), &json(user, 60), HOUR).await;
-    }
-    // Neither what is no session, nor what SQL could not look into.
-    bench.app.set("junk", "[1]", HOUR).await;
-    bench.app.set("null", "null", HOUR).await;
-    let odd = r#"{"cookie":{},"cut":"\ud83d","userId":"u1"}"#;
-    bench.app.set("cut", odd, HOUR).await;
-    bench
-        .app
-        .set("old", &json("u1", 60), Duration::from_secs(60))
-        .await;
-    bench
-        .server
-        .sql("update session set expire = now() where sid = 'old'");
-    let found = bench.store.of_user("u1").await.unwrap();
-    assert_eq!(found.len(), 241);
-    for one in found.iter().take(3) {
-        let loaded = bench.store.load(&one.key).await.unwrap().unwrap();
-        assert_eq!(one.record.value, loaded.value);
-        assert!(
-            one.ttl > HOUR - Duration::from_secs(60) && one.ttl <= HOUR + Duration::from_secs(1)
-        );
-    }
-    assert_eq!(bench.store.of_user("u3").await, Ok(Vec::new()));
-
-    for most in [1, 100, 5000] {
-        let (mut all, mut cursor) = (Vec::new(), None);
-        loop {
-            let page = bench.store.scan(cursor, most).await.unwrap();
-            all.extend(page.found.into_iter().map(|found| found.key));
-            cursor = page.next;
-            if cursor.is_none() {
-                break;
-            }
-        }
-        assert_eq!(all.len(), 1201);
-        all.dedup();
-        assert_eq!(all.len(), 1201);
-    }
-}
-
-#[tokio::test]
 async fn shared_records_are_never_rewritten() {
     let bench = Bench::new().await;
     let record = bench.record("sess:a", &json("u1", 3600));
@@ -465,83 +421,4 @@ async fn shared_records_are_never_rewritten() {
         assert!(bench.store.create(bad).await.is_err());
     }
     assert_eq!(bench.count("session"), "1");
-}
-
-#[tokio::test]
-async fn it_works_in_the_time_zone_and_the_table_of_the_application() {
-    let bench = Bench::new().await;
-    bench.server.sql(
-        "create schema web; alter table session set schema web; \
-         alter table web.session rename to \"the \"\"sessions\"\" of 'all' \\\"; \
-         alter role keeper set timezone = 'America/New_York'; \
-         alter role keeper set datestyle = 'German'; \
-         alter role keeper set default_transaction_isolation = 'serializable'",
-    );
-    let url = bench.server.url();
-    let table = "the%20%22sessions%22%20of%20%27all%27%20%5C";
-    for place in ["schema=web", "options=-csearch_path%3Dpublic%2Cweb"] {
-        let target = target(&format!("{url}&{place}&table={table}"));
-        let store = SharedPostgresStore::new(target, bench.clock.clone());
-        let key = format!("sess:{place}");
-        let record = bench.record(&key, &json("u1", 3600));
-        assert_eq!(store.create(record.clone()).await, Ok(true));
-        let loaded = store.load(&key).await.unwrap().unwrap();
-        assert!(loaded.seen.0.abs_diff(bench.now().0) < 5000);
-        assert_eq!(store.touch(&key, Timestamp(1), HOUR * 2).await, Ok(true));
-        assert_eq!(store.of_user("u1").await.unwrap().len(), 1);
-        assert_eq!(store.delete(&key).await, Ok(true));
-        assert_eq!(store.create(record).await, Ok(false));
-    }
-    let places = "select schemaname from pg_tables where tablename like 'cloakroom%' order by 1";
-    assert_eq!(bench.server.sql(places), "web\nweb\nweb");
-    let missing = SharedPostgresStore::new(target(&url), bench.clock.clone());
-    let error = missing.load("sess:a").await.unwrap_err().to_string();
-    assert!(error.contains("createTableIfMissing"), "{error}");
-    let none = "select count(*) from pg_tables where schemaname = 'public'";
-    assert_eq!(
-        bench.server.sql(none),
-        "0",
-        "nothing is left of the attempt"
-    );
-}
-
-#[tokio::test]
-async fn with_its_own_role_it_needs_no_more_than_the_documented_rights() {
-    let server = PostgresServer::start();
-    server.sql(TABLE);
-    server.sql(
-        "create role cloakroom login password 'pw'; create role app login password 'pw'; \
-         grant select, insert, update, delete on session to app, cloakroom",
-    );
-    let clock = Clock::fixed(Timestamp(1_800_000_000_000));
-    let store = SharedPostgresStore::new(target(&server.url_of("cloakroom:pw")), clock.clone());
-    let error = store.load("sess:a").await.unwrap_err().to_string();
-    assert!(error.contains("shared.sql"), "{error}");
-    // As the file says.
-    server.sql(include_str!("../schema.sql"));
-    server.sql(include_str!("../shared.sql"));
-    server.sql("select cloakroom_share('session')");
-    server.sql(
-        "grant select, insert, update, delete on session, cloakroom_shared, cloakroom_epoch \
-         to cloakroom",
-    );
-    let app = App::at(&server.url_of("app:pw")).await;
-    assert!(app.set("a", &json("u1", 60), HOUR).await);
-    let store = SharedPostgresStore::new(target(&server.url_of("cloakroom:pw")), clock);
-    assert!(store.load("sess:a").await.unwrap().is_some());
-    store.raise_epoch("u1", HOUR).await.unwrap();
-    assert_eq!(store.delete("sess:a").await, Ok(true));
-    assert!(!app.set("a", &json("u1", 60), HOUR).await);
-    // Nobody can have the guard look into tables of their own.
-    server.sql("create schema evil authorization app");
-    let stolen = "create table evil.t (sid varchar); create trigger t before insert on evil.t \
-                  for each row execute function public.cloakroom_guard()";
-    let refused = app.client.batch_execute(stolen).await.unwrap_err();
-    assert!(
-        refused
-            .as_db_error()
-            .unwrap()
-            .message()
-            .contains("permission denied")
-    );
 }

@@ -1,5 +1,7 @@
 //! Against a real server, with an application played by plain commands.
 
+mod topologies;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -25,7 +27,11 @@ struct Bench {
 }
 
 fn target(server: &RedisServer) -> RedisTarget {
-    let url = RedisUrl::parse(&server.url()).unwrap();
+    target_at(&server.url())
+}
+
+fn target_at(url: &str) -> RedisTarget {
+    let url = RedisUrl::parse(url).unwrap();
     let settings = StoreSettings {
         location: StoreLocation::Redis(Box::new(url.clone())),
         layout: LayoutKind::Express {
@@ -80,26 +86,30 @@ impl Bench {
 
     /// The record of a new session and what is beside it.
     fn record(&self, key: &str, json: &str) -> NewRecord {
-        let head = Head {
-            user: "u1".into(),
-            epoch: 5,
-            created: self.now().0,
-            absolute_end: self.now().after(DAY * 7).0,
-            address: "::1".into(),
-            user_agent: "curl".into(),
-        };
-        let kept = Kept {
-            json: Bytes::copy_from_slice(json.as_bytes()),
-            facts: Some(serde_json::to_vec(&head).unwrap().into()),
-            endless: false,
-        };
-        NewRecord {
-            key: key.into(),
-            user: "u1".into(),
-            value: kept.pack(),
-            seen: self.now(),
-            ttl: HOUR,
-        }
+        record_at(self.now(), key, json)
+    }
+}
+
+fn record_at(now: Timestamp, key: &str, json: &str) -> NewRecord {
+    let head = Head {
+        user: "u1".into(),
+        epoch: 5,
+        created: now.0,
+        absolute_end: now.after(DAY * 7).0,
+        address: "::1".into(),
+        user_agent: "curl".into(),
+    };
+    let kept = Kept {
+        json: Bytes::copy_from_slice(json.as_bytes()),
+        facts: Some(serde_json::to_vec(&head).unwrap().into()),
+        endless: false,
+    };
+    NewRecord {
+        key: key.into(),
+        user: "u1".into(),
+        value: kept.pack(),
+        seen: now,
+        ttl: HOUR,
     }
 }
 

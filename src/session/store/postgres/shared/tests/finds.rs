@@ -1,0 +1,49 @@
+//! Finding records without their keys.
+
+use super::*;
+
+#[tokio::test]
+async fn the_records_of_a_user_are_found() {
+    let bench = Bench::new().await;
+    for n in 0..1200 {
+        let user = if n % 5 == 0 { "u1" } else { "u2" };
+        bench.app.set(&format!("s{n}"), &json(user, 60), HOUR).await;
+    }
+    // Neither what is no session, nor what SQL could not look into.
+    bench.app.set("junk", "[1]", HOUR).await;
+    bench.app.set("null", "null", HOUR).await;
+    let odd = r#"{"cookie":{},"cut":"\ud83d","userId":"u1"}"#;
+    bench.app.set("cut", odd, HOUR).await;
+    bench
+        .app
+        .set("old", &json("u1", 60), Duration::from_secs(60))
+        .await;
+    bench
+        .server
+        .sql("update session set expire = now() where sid = 'old'");
+    let found = bench.store.of_user("u1").await.unwrap();
+    assert_eq!(found.len(), 241);
+    for one in found.iter().take(3) {
+        let loaded = bench.store.load(&one.key).await.unwrap().unwrap();
+        assert_eq!(one.record.value, loaded.value);
+        assert!(
+            one.ttl > HOUR - Duration::from_secs(60) && one.ttl <= HOUR + Duration::from_secs(1)
+        );
+    }
+    assert_eq!(bench.store.of_user("u3").await, Ok(Vec::new()));
+
+    for most in [1, 100, 5000] {
+        let (mut all, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = bench.store.scan(cursor, most).await.unwrap();
+            all.extend(page.found.into_iter().map(|found| found.key));
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(all.len(), 1201);
+        all.dedup();
+        assert_eq!(all.len(), 1201);
+    }
+}

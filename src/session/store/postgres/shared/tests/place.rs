@@ -1,0 +1,82 @@
+//! Whose table it is, where, and with which rights.
+
+use super::*;
+
+#[tokio::test]
+async fn it_works_in_the_time_zone_and_the_table_of_the_application() {
+    let bench = Bench::new().await;
+    bench.server.sql(
+        "create schema web; alter table session set schema web; \
+         alter table web.session rename to \"the \"\"sessions\"\" of 'all' \\\"; \
+         alter role keeper set timezone = 'America/New_York'; \
+         alter role keeper set datestyle = 'German'; \
+         alter role keeper set default_transaction_isolation = 'serializable'",
+    );
+    let url = bench.server.url();
+    let table = "the%20%22sessions%22%20of%20%27all%27%20%5C";
+    for place in ["schema=web", "options=-csearch_path%3Dpublic%2Cweb"] {
+        let target = target(&format!("{url}&{place}&table={table}"));
+        let store = SharedPostgresStore::new(target, bench.clock.clone());
+        let key = format!("sess:{place}");
+        let record = bench.record(&key, &json("u1", 3600));
+        assert_eq!(store.create(record.clone()).await, Ok(true));
+        let loaded = store.load(&key).await.unwrap().unwrap();
+        assert!(loaded.seen.0.abs_diff(bench.now().0) < 5000);
+        assert_eq!(store.touch(&key, Timestamp(1), HOUR * 2).await, Ok(true));
+        assert_eq!(store.of_user("u1").await.unwrap().len(), 1);
+        assert_eq!(store.delete(&key).await, Ok(true));
+        assert_eq!(store.create(record).await, Ok(false));
+    }
+    let places = "select schemaname from pg_tables where tablename like 'cloakroom%' order by 1";
+    assert_eq!(bench.server.sql(places), "web\nweb\nweb");
+    let missing = SharedPostgresStore::new(target(&url), bench.clock.clone());
+    let error = missing.load("sess:a").await.unwrap_err().to_string();
+    assert!(error.contains("createTableIfMissing"), "{error}");
+    let none = "select count(*) from pg_tables where schemaname = 'public'";
+    assert_eq!(
+        bench.server.sql(none),
+        "0",
+        "nothing is left of the attempt"
+    );
+}
+
+#[tokio::test]
+async fn with_its_own_role_it_needs_no_more_than_the_documented_rights() {
+    let server = PostgresServer::start();
+    server.sql(TABLE);
+    server.sql(
+        "create role cloakroom login password 'pw'; create role app login password 'pw'; \
+         grant select, insert, update, delete on session to app, cloakroom",
+    );
+    let clock = Clock::fixed(Timestamp(1_800_000_000_000));
+    let store = SharedPostgresStore::new(target(&server.url_of("cloakroom:pw")), clock.clone());
+    let error = store.load("sess:a").await.unwrap_err().to_string();
+    assert!(error.contains("shared.sql"), "{error}");
+    // As the file says.
+    server.sql(include_str!("../../schema.sql"));
+    server.sql(include_str!("../../shared.sql"));
+    server.sql("select cloakroom_share('session')");
+    server.sql(
+        "grant select, insert, update, delete on session, cloakroom_shared, cloakroom_epoch \
+         to cloakroom",
+    );
+    let app = App::at(&server.url_of("app:pw")).await;
+    assert!(app.set("a", &json("u1", 60), HOUR).await);
+    let store = SharedPostgresStore::new(target(&server.url_of("cloakroom:pw")), clock);
+    assert!(store.load("sess:a").await.unwrap().is_some());
+    store.raise_epoch("u1", HOUR).await.unwrap();
+    assert_eq!(store.delete("sess:a").await, Ok(true));
+    assert!(!app.set("a", &json("u1", 60), HOUR).await);
+    // Nobody can have the guard look into tables of their own.
+    server.sql("create schema evil authorization app");
+    let stolen = "create table evil.t (sid varchar); create trigger t before insert on evil.t \
+                  for each row execute function public.cloakroom_guard()";
+    let refused = app.client.batch_execute(stolen).await.unwrap_err();
+    assert!(
+        refused
+            .as_db_error()
+            .unwrap()
+            .message()
+            .contains("permission denied")
+    );
+}
