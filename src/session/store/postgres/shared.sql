@@ -15,7 +15,11 @@
 --         to cloakroom;
 --
 -- The application's role needs nothing more than it has. Both may be run again at any
--- time, and must be where the application's table was made anew.
+-- time, and must be where the application's table was made anew. To remove all of it:
+--
+--     drop function cloakroom_guard, cloakroom_tell_shared, cloakroom_tell cascade;
+--     drop function cloakroom_share, cloakroom_end;
+--     drop table cloakroom_shared, cloakroom_epoch, cloakroom_session;
 
 -- What is known of a session beside its record, which is the application's.
 create table if not exists cloakroom_shared (
@@ -42,6 +46,10 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $guar
 declare
     ended boolean;
 begin
+    -- Whoever has removed the one and left the other shall not break the application.
+    if to_regclass(format('%I.cloakroom_shared', tg_table_schema)) is null then
+        return new;
+    end if;
     -- An end waits until this row is written, or this until the end is. The next
     -- statement sees what was done meanwhile.
     perform pg_advisory_xact_lock(hashtextextended(new.sid, tg_relid::bigint));

@@ -398,6 +398,23 @@ async fn what_has_ended_cannot_be_saved_again() {
         .sql("update cloakroom_shared set expires = now()");
     assert!(bench.app.set("a", &json("u1", 3600), HOUR).await);
     assert!(bench.store.load("sess:a").await.unwrap().is_some());
+    // The application goes on without us.
+    bench
+        .server
+        .sql("alter table session enable trigger cloakroom_shared_guard");
+    bench.server.sql("drop table cloakroom_shared");
+    assert!(bench.app.set("a", &json("u1", 60), HOUR).await);
+    let removal = include_str!("../shared.sql")
+        .lines()
+        .skip_while(|line| !line.contains("remove all"));
+    let removal = removal.filter_map(|line| line.strip_prefix("--     drop"));
+    for statement in removal {
+        let statement = statement.replace("table cloak", "table if exists cloak");
+        bench.server.sql(&format!("drop{statement}"));
+    }
+    assert!(bench.app.set("a", &json("u1", 61), HOUR).await);
+    let left = "select count(*) from pg_proc where proname like 'cloakroom%'";
+    assert_eq!(bench.server.sql(left), "0");
 }
 
 #[tokio::test]
