@@ -9,6 +9,7 @@
 //!
 //! `store/contract.rs` is the suite that every implementation passes.
 
+mod attempt;
 mod express;
 pub mod file;
 pub mod listener;

@@ -21,14 +21,10 @@ use super::PostgresTarget;
 use super::schema::NotReady;
 use super::statements::Statements;
 use crate::session::store::StoreError;
+use crate::session::store::attempt::{Attempt, PAUSE, jittered, limit};
 
 /// Requests that may be on their way at once; others wait, within their time.
 const IN_FLIGHT: usize = 1024;
-
-/// After a failure to connect, how long everybody gets the same answer
-/// without a new attempt. So a server that is down costs nobody any time, and
-/// one that comes back is used again at once.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection that was idle for longer may have been closed meanwhile.
 const IDLE: Duration = Duration::from_secs(1);
@@ -50,9 +46,7 @@ pub(super) struct Link<P> {
     /// Where connections are driven, whoever needs them.
     runtime: Option<Handle>,
     places: Semaphore,
-    /// Held by whoever makes a connection.
-    making: tokio::sync::Mutex<()>,
-    state: Mutex<State<P>>,
+    state: Arc<Mutex<State<P>>>,
 }
 
 struct State<P> {
@@ -62,6 +56,8 @@ struct State<P> {
     generation: u64,
     /// When it was last used.
     used: Option<Instant>,
+    attempt: Option<Attempt>,
+    /// What the last attempt came to, and until when there is no other one.
     failure: Option<(Instant, StoreError)>,
 }
 
@@ -72,6 +68,7 @@ impl<P> Default for State<P> {
             line: None,
             generation: 0,
             used: None,
+            attempt: None,
             failure: None,
         }
     }
@@ -92,8 +89,7 @@ impl<P: Statements> Link<P> {
             target: target.clone(),
             runtime: Handle::try_current().ok(),
             places: Semaphore::new(IN_FLIGHT),
-            making: tokio::sync::Mutex::new(()),
-            state: Mutex::default(),
+            state: Arc::default(),
         }
     }
 
@@ -101,7 +97,7 @@ impl<P: Statements> Link<P> {
     pub(super) async fn call(&self, request: &Request<'_, P>) -> Result<Vec<Row>, StoreError> {
         let used = AtomicU64::new(0);
         let timeout = self.target.timeout;
-        match tokio::time::timeout(timeout, self.attempt(request, &used)).await {
+        match tokio::time::timeout(timeout, self.ask(request, &used)).await {
             Ok(result) => result,
             Err(_) => {
                 // The connection may be dead without anybody having said so.
@@ -111,7 +107,7 @@ impl<P: Statements> Link<P> {
         }
     }
 
-    async fn attempt(
+    async fn ask(
         &self,
         request: &Request<'_, P>,
         used: &AtomicU64,
@@ -163,70 +159,51 @@ impl<P: Statements> Link<P> {
     /// The present connection, or a new one. Whoever comes while one is being
     /// made waits for it.
     async fn line(&self, used: &AtomicU64) -> Result<Arc<Line<P>>, StoreError> {
-        if let Some(line) = self.present(used) {
-            return Ok(line);
-        }
-        let _making = self.making.lock().await;
-        if let Some(line) = self.present(used) {
-            return Ok(line);
-        }
-        let generation = {
-            let mut state = self.state();
-            if let Some((at, error)) = &state.failure
-                && at.elapsed() < PAUSE
-            {
-                return Err(error.clone());
-            }
-            state.generation += 1;
-            state.generation
-        };
-        let made = self.make(generation).await;
-        let mut state = self.state();
-        match made {
-            Ok(line) => {
-                let line = Arc::new(line);
-                state.failure = None;
-                state.line = Some(line.clone());
-                state.used = Some(Instant::now());
-                used.store(generation, Ordering::Relaxed);
-                Ok(line)
-            }
-            Err(error) => {
-                state.failure = Some((Instant::now(), error.clone()));
-                Err(error)
-            }
+        loop {
+            let end = {
+                let mut state = self.state();
+                if let Some(line) = state.present() {
+                    used.store(line.generation, Ordering::Relaxed);
+                    return Ok(line);
+                }
+                match &state.attempt {
+                    Some(attempt) if !attempt.is_over() => {
+                        let timeout = self.target.timeout;
+                        if attempt.has_taken(timeout) {
+                            return Err(StoreError::Timeout(timeout));
+                        }
+                        attempt.end()
+                    }
+                    _ => self.connect(&mut state)?.end(),
+                }
+            };
+            end.await;
         }
     }
 
-    fn present(&self, used: &AtomicU64) -> Option<Arc<Line<P>>> {
-        let mut state = self.state();
-        let line = state.line.clone().filter(|line| !line.client.is_closed())?;
-        state.used = Some(Instant::now());
-        used.store(line.generation, Ordering::Relaxed);
-        Some(line)
-    }
-
-    /// Connects. That happens in the runtime of this handle: a socket works
-    /// only where it was made.
-    async fn make(&self, generation: u64) -> Result<Line<P>, StoreError> {
+    /// Begins to connect, unless that has failed just now. It happens in the runtime
+    /// of this handle: a socket works only where it was made.
+    fn connect<'a>(&self, state: &'a mut State<P>) -> Result<&'a Attempt, StoreError> {
+        if let Some((until, error)) = &state.failure
+            && Instant::now() < *until
+        {
+            return Err(error.clone());
+        }
+        state.generation += 1;
+        let generation = state.generation;
         let runtime = self.runtime.clone().unwrap_or_else(Handle::current);
-        let (target, home) = (self.target.clone(), runtime.clone());
-        let making = runtime.spawn(async move {
-            let (client, wire) = target.connect().await?;
-            let driver = Driver(home.spawn(drive(wire, |_| {})));
-            target.schema.tables(&client, &target.settings).await?;
-            let prepared = P::prepare(&client, &target).await?;
-            Ok::<_, NotReady>(Line {
-                client,
-                prepared,
-                generation,
-                _driver: driver,
-            })
+        let (target, place) = (self.target.clone(), self.state.clone());
+        let home = runtime.clone();
+        let attempt = Attempt::begin(&runtime, async move {
+            let limit = limit(target.timeout);
+            let making = make(&target, home, generation);
+            let made = match tokio::time::timeout(limit, making).await {
+                Ok(made) => made.map_err(|why| target.explain_setup(&why)),
+                Err(_) => Err(StoreError::Timeout(limit)),
+            };
+            lock(&place).note(made);
         });
-        match Driver(making).await {
-            Ok(made) => made.map_err(|why| self.target.explain_setup(&why)),
-            Err(error) => Err(StoreError::Unavailable(error.to_string())),
-        }
+        Ok(state.attempt.insert(attempt))
     }
 
     /// For how long nothing was asked on the present connection.
@@ -250,10 +227,58 @@ impl<P: Statements> Link<P> {
         drop(old);
     }
 
-    /// Nothing that runs under the lock can leave it half changed.
     fn state(&self) -> MutexGuard<'_, State<P>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
+}
+
+impl<P> Drop for Link<P> {
+    fn drop(&mut self) {
+        // Nobody will use what it makes.
+        lock(&self.state).attempt = None;
+    }
+}
+
+impl<P> State<P> {
+    fn present(&mut self) -> Option<Arc<Line<P>>> {
+        let line = self.line.clone().filter(|line| !line.client.is_closed())?;
+        self.used = Some(Instant::now());
+        Some(line)
+    }
+
+    /// Notes what an attempt came to.
+    fn note(&mut self, made: Result<Line<P>, StoreError>) {
+        match made {
+            Ok(line) => {
+                self.failure = None;
+                self.line = Some(Arc::new(line));
+                self.used = Some(Instant::now());
+            }
+            Err(error) => self.failure = Some((Instant::now() + jittered(PAUSE), error)),
+        }
+    }
+}
+
+/// Nothing that runs under the lock can leave it half changed.
+fn lock<P>(state: &Mutex<State<P>>) -> MutexGuard<'_, State<P>> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn make<P: Statements>(
+    target: &PostgresTarget,
+    home: Handle,
+    generation: u64,
+) -> Result<Line<P>, NotReady> {
+    let (client, wire) = target.connect().await?;
+    let driver = Driver(home.spawn(drive(wire, |_| {})));
+    target.schema.tables(&client, &target.settings).await?;
+    let prepared = P::prepare(&client, target).await?;
+    Ok(Line {
+        client,
+        prepared,
+        generation,
+        _driver: driver,
+    })
 }
 
 async fn ask<P>(line: &Line<P>, request: &Request<'_, P>) -> Result<Vec<Row>, Error> {

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use redis::Value;
 
 use super::RedisTarget;
-use super::link::{Aim, Link, PAUSE, Request, Turn};
+use super::link::{Aim, Link, Request, Turn};
 use super::slots::SlotMap;
 use super::url::Address;
 use crate::session::store::StoreError;
+use crate::session::store::attempt::PAUSE;
 
 /// How often one request is sent on before that is an error.
 const MOST_TURNS: usize = 8;
@@ -32,6 +33,20 @@ pub(super) struct Cluster {
     links: Mutex<HashMap<Address, Arc<Link>>>,
     /// When the map was last asked for, and what came of it.
     asked: tokio::sync::Mutex<Option<(Instant, Result<(), StoreError>)>>,
+}
+
+/// A round among the nodes for a new map. Whatever ends it, also the end of the time
+/// of the request that it is for, is noted: else each of those that wait behind it
+/// would begin one in turn, with less and less time for it.
+struct Round<'a> {
+    asked: tokio::sync::MutexGuard<'a, Option<(Instant, Result<(), StoreError>)>>,
+    result: Result<(), StoreError>,
+}
+
+impl Drop for Round<'_> {
+    fn drop(&mut self) {
+        *self.asked = Some((Instant::now(), self.result.clone()));
+    }
 }
 
 impl Cluster {
@@ -158,13 +173,16 @@ impl Cluster {
 
     /// Asks node after node for a new map, unless that was done just now.
     async fn refresh(&self, deadline: Instant) -> Result<(), StoreError> {
-        let mut asked = self.asked.lock().await;
+        let asked = self.asked.lock().await;
         if let Some((at, result)) = &*asked
             && at.elapsed() < PAUSE
         {
             return result.clone();
         }
-        let mut result = Err(self.target.unavailable("no node answers"));
+        let mut round = Round {
+            asked,
+            result: Err(self.target.unavailable("no node answers")),
+        };
         let nodes = self.nodes();
         // One that hangs must leave time for the next.
         let limit = self.target.timeout / 4;
@@ -177,20 +195,19 @@ impl Cluster {
                 Ok(Ok(reply)) => match SlotMap::read(reply, node) {
                     Some(map) if !map.masters().is_empty() => {
                         self.adopt(map);
-                        result = Ok(());
+                        round.result = Ok(());
                         break;
                     }
                     _ => {
                         let why = format!("{node} knows of no slots");
-                        result = Err(self.target.unavailable(&why));
+                        round.result = Err(self.target.unavailable(&why));
                     }
                 },
-                Ok(Err(failure)) => result = Err(failure.error),
-                Err(_) => result = Err(StoreError::Timeout(limit)),
+                Ok(Err(failure)) => round.result = Err(failure.error),
+                Err(_) => round.result = Err(StoreError::Timeout(limit)),
             }
         }
-        *asked = Some((Instant::now(), result.clone()));
-        result
+        round.result.clone()
     }
 
     fn adopt(&self, map: SlotMap) {
@@ -247,4 +264,30 @@ pub(super) fn slots_command() -> redis::Cmd {
     let mut command = redis::cmd("CLUSTER");
     command.arg("SLOTS");
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::store::redis::tests::{TIMEOUT, target};
+    use crate::session::store::redis::url::Servers;
+
+    /// Those that waited behind a request that gave up must not begin where it began.
+    #[tokio::test]
+    async fn a_round_that_is_given_up_counts() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis+cluster://{}", silent.local_addr().unwrap());
+        let target = target(&url, TIMEOUT).unwrap();
+        let Servers::Cluster(seeds) = &*target.servers else {
+            panic!("no cluster");
+        };
+        let cluster = Cluster::new(&target, seeds);
+        let ping = Request::Command(redis::cmd("PING"));
+        let given_up =
+            tokio::time::timeout(Duration::from_millis(50), cluster.call("sess:a", &ping));
+        assert!(given_up.await.is_err());
+        let asked = cluster.asked.lock().await;
+        assert!(matches!(&*asked, Some((_, Err(_)))), "{asked:?}");
+        drop(silent);
+    }
 }

@@ -5,26 +5,21 @@
 //! keeps a refusal to connect that is not an error of the socket (a wrong
 //! password that was mended since, too many clients) for good.
 
+mod place;
+
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{
-    Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, ScriptInvocation,
-    ServerErrorKind, Value,
-};
-use tokio::sync::{Mutex, Semaphore};
+use redis::{Cmd, Pipeline, RedisFuture, RedisResult, ScriptInvocation, Value};
+use tokio::sync::Semaphore;
 
+pub(super) use self::place::Aim;
+use self::place::Place;
 use super::RedisTarget;
-use super::dial::{IN_FLIGHT, Wire};
-use super::sentinel::Sentinels;
-use super::slots::redirected;
+use super::dial::IN_FLIGHT;
 use super::url::Address;
 use crate::session::store::StoreError;
-
-/// After a failure to connect, how long everybody gets the same answer
-/// without a new attempt. So a server that is down costs nobody any time, and
-/// one that comes back is used again at once.
-pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection that was idle for longer may have been closed meanwhile.
 const IDLE: Duration = Duration::from_secs(1);
@@ -35,41 +30,10 @@ pub(super) enum Request<'a> {
     Script(ScriptInvocation<'a>),
 }
 
-/// Which server a link leads to.
-pub(super) enum Aim {
-    /// This one.
-    At(Address),
-    /// The one that the Sentinels call the master.
-    Master,
-}
-
 /// One connection, used by many at once.
 pub(super) struct Link {
-    target: RedisTarget,
-    aim: Aim,
+    place: Arc<Place>,
     places: Semaphore,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    connection: Option<Wire>,
-    /// Where it leads.
-    address: Option<Address>,
-    /// How often the Sentinels had named another master when it was made.
-    switches: u64,
-    /// Counts connections, so that one is not dropped for what its
-    /// predecessor did.
-    generation: u64,
-    /// When it was last used.
-    used: Option<Instant>,
-    failure: Option<(Instant, StoreError)>,
-}
-
-struct Held {
-    wire: Wire,
-    address: Address,
-    generation: u64,
 }
 
 /// What a server did not do, and what may be done about it.
@@ -105,7 +69,7 @@ struct Suspect<'a> {
 impl Drop for Suspect<'_> {
     fn drop(&mut self) {
         if Instant::now() >= self.deadline {
-            self.link.drop_connection(self.generation);
+            self.link.place.drop_connection(self.generation);
         }
     }
 }
@@ -113,16 +77,14 @@ impl Drop for Suspect<'_> {
 impl Link {
     pub(super) fn new(target: &RedisTarget, aim: Aim) -> Self {
         Self {
-            target: target.clone(),
-            aim,
+            place: Arc::new(Place::new(target, aim)),
             places: Semaphore::new(IN_FLIGHT),
-            state: Mutex::new(State::default()),
         }
     }
 
     /// Asks, connecting before if need be.
     pub(super) async fn call(&self, request: &Request<'_>) -> Result<Value, StoreError> {
-        let timeout = self.target.timeout;
+        let timeout = self.place.target.timeout;
         let deadline = Instant::now() + timeout;
         match tokio::time::timeout_at(deadline.into(), self.ask(request, false, deadline)).await {
             Ok(result) => result.map_err(|failure| failure.error),
@@ -149,14 +111,14 @@ impl Link {
         // A write is sent once: it may have been done although its answer was
         // lost. So a connection that may have been closed while it was idle
         // is tried with something harmless before.
-        if self.idle().await > IDLE {
+        if self.place.idle() > IDLE {
             let ping = Request::Command(redis::cmd("PING"));
             self.read(&ping, false, deadline).await?;
         }
         match self.once(request, asking, deadline).await {
             // It was refused by a master that is none any more: ask the new one.
             Err(failure) if failure.undone && matches!(failure.turn, Turn::Lost) => {
-                match self.aim {
+                match self.place.aim {
                     Aim::Master => self.once(request, asking, deadline).await,
                     Aim::At(_) => Err(failure),
                 }
@@ -187,7 +149,7 @@ impl Link {
         asking: bool,
         deadline: Instant,
     ) -> Result<Value, Failure> {
-        let mut held = self.line().await.map_err(|error| Failure {
+        let mut held = self.place.line().await.map_err(|error| Failure {
             error,
             turn: Turn::Lost,
             undone: true,
@@ -202,118 +164,18 @@ impl Link {
             true => ask(&mut Asking(&mut held.wire.connection), request).await,
         };
         reply.map_err(|error| {
-            let failure = self.judge(&error, &held.address);
+            let failure = self.place.judge(&error, &held.address);
             if matches!(failure.turn, Turn::Lost) {
-                self.drop_connection(held.generation);
+                self.place.drop_connection(held.generation);
             }
             failure
         })
     }
+}
 
-    /// The present connection, or a new one. Whoever comes while one is being
-    /// made waits for it.
-    async fn line(&self) -> Result<Held, StoreError> {
-        let mut state = self.state.lock().await;
-        if let (Aim::Master, Some(sentinels)) = (&self.aim, &self.target.sentinels) {
-            sentinels.watch();
-            if state.switches != sentinels.switches() {
-                state.connection = None;
-            }
-        }
-        let (wire, address) = match (&state.connection, &state.address) {
-            (Some(wire), Some(address)) => (wire.clone(), address.clone()),
-            _ => self.connect(&mut state).await?,
-        };
-        state.used = Some(Instant::now());
-        Ok(Held {
-            wire,
-            address,
-            generation: state.generation,
-        })
-    }
-
-    async fn connect(&self, state: &mut State) -> Result<(Wire, Address), StoreError> {
-        if let Some((at, error)) = &state.failure
-            && at.elapsed() < PAUSE
-        {
-            return Err(error.clone());
-        }
-        let connected = match (&self.aim, &self.target.sentinels) {
-            (Aim::Master, Some(sentinels)) => self.connect_to_master(sentinels).await,
-            (Aim::At(address), _) => {
-                let wire = self.target.dialer.dial(address, None).await;
-                wire.map(|wire| (wire, address.clone(), 0))
-                    .map_err(|error| self.target.explain_at(&error, address))
-            }
-            (Aim::Master, None) => Err(self.target.unavailable("no Sentinel is known")),
-        };
-        state.generation += 1;
-        match connected {
-            Ok((wire, address, switches)) => {
-                state.failure = None;
-                state.switches = switches;
-                state.connection = Some(wire.clone());
-                state.address = Some(address.clone());
-                Ok((wire, address))
-            }
-            Err(error) => {
-                state.failure = Some((Instant::now(), error.clone()));
-                Err(error)
-            }
-        }
-    }
-
-    async fn connect_to_master(
-        &self,
-        sentinels: &Sentinels,
-    ) -> Result<(Wire, Address, u64), StoreError> {
-        let (address, switches) = sentinels.locate().await?;
-        let explain = |error: RedisError| self.target.explain_at(&error, &address);
-        let mut wire = self
-            .target
-            .dialer
-            .dial(&address, None)
-            .await
-            .map_err(explain)?;
-        if !is_master(&mut wire.connection).await.map_err(explain)? {
-            let why = format!("{address} is no master any more");
-            return Err(self.target.unavailable(&why));
-        }
-        Ok((wire, address, switches))
-    }
-
-    /// For how long nothing was asked on the present connection.
-    async fn idle(&self) -> Duration {
-        let used = self.state.lock().await.used;
-        used.map_or(Duration::ZERO, |at| at.elapsed())
-    }
-
-    /// Lets go of the connection of that generation. If the state is locked,
-    /// somebody is making the next one, or will find this one wanting as well.
-    fn drop_connection(&self, generation: u64) {
-        if let Ok(mut state) = self.state.try_lock()
-            && state.generation == generation
-        {
-            state.connection = None;
-        }
-    }
-
-    fn judge(&self, error: &RedisError, address: &Address) -> Failure {
-        let node = || redirected(error.redirect_node()?.0, address);
-        let turn = match error.kind() {
-            ErrorKind::Server(ServerErrorKind::Moved) => node().map_or(Turn::None, Turn::Moved),
-            ErrorKind::Server(ServerErrorKind::Ask) => node().map_or(Turn::None, Turn::Ask),
-            ErrorKind::Server(ServerErrorKind::TryAgain) => Turn::Later,
-            // A replica, or a master that was made one.
-            ErrorKind::Server(ServerErrorKind::ReadOnly) => Turn::Lost,
-            _ if error.is_unrecoverable_error() => Turn::Lost,
-            _ => Turn::None,
-        };
-        Failure {
-            error: self.target.explain_at(error, address),
-            turn,
-            undone: error.code().is_some(),
-        }
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.place.leave();
     }
 }
 

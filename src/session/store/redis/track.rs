@@ -32,6 +32,7 @@ use super::dial::Wire;
 use super::link::{Request, ask};
 use super::slots::SlotMap;
 use super::url::Address;
+use crate::session::store::attempt::jittered;
 use crate::session::store::{Listener, StoreError};
 
 /// The longest time between two proofs while copies are used, and the longest that
@@ -371,13 +372,4 @@ fn report(trouble: &Trouble, said: &mut Option<String>) {
 fn pause_after(failures: u32) -> Duration {
     let factor = 2u32.saturating_pow(failures.min(10));
     FIRST_PAUSE.saturating_mul(factor).min(LONGEST_PAUSE)
-}
-
-/// Between half and all of it, so that replicas do not come back as one.
-fn jittered(pause: Duration) -> Duration {
-    let mut byte = [0];
-    // Without randomness, it is merely not jittered.
-    let _ = aws_lc_rs::rand::fill(&mut byte);
-    let [byte] = byte;
-    pause.mul_f64(0.5 + f64::from(byte) / 510.0)
 }

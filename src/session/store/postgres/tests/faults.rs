@@ -1,6 +1,7 @@
 //! What goes wrong is an error, and never looks like a miss.
 
 use super::*;
+use crate::session::store::attempt::door::Door;
 
 #[tokio::test]
 async fn a_dead_server_is_an_error_soon_and_a_returned_one_is_used() {
@@ -248,4 +249,31 @@ async fn a_handle_serves_several_runtimes() {
     let connections = "select count(*) from pg_stat_activity where application_name = 'cloakroom'";
     assert!(store.load("sess:a").await.unwrap().is_some());
     assert_eq!(server.sql(connections), "1", "it is the same connection");
+}
+
+/// While a server hangs, requests give up one after the other. What they wait for must
+/// not begin anew with each of them: it would never be there.
+#[tokio::test]
+async fn a_connection_is_made_although_each_request_gives_up_before() {
+    let server = PostgresServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(".s.PGSQL.5432");
+    let door = Door::closed(&path, server.socket());
+    let timeout = Duration::from_millis(150);
+    let store = Arc::new(store(&url_at(folder.path(), KEEPER, 5432), timeout));
+    for _ in 0..10 {
+        let mut crowd = tokio::task::JoinSet::new();
+        for _ in 0..10 {
+            let store = store.clone();
+            crowd.spawn(async move { store.load("sess:a").await });
+        }
+        for answer in crowd.join_all().await {
+            assert_eq!(answer, Err(StoreError::Timeout(timeout)));
+        }
+    }
+    // One more where this took longer than an attempt may.
+    assert!(door.visitors() <= 2, "{} attempts", door.visitors());
+    door.open();
+    recovered(&store, TIMEOUT).await;
+    assert!(door.visitors() <= 2, "{} attempts", door.visitors());
 }

@@ -1,6 +1,7 @@
 //! One server in trouble: what is a miss, and what an outage.
 
 use super::*;
+use crate::session::store::attempt::door::Door;
 use crate::session::store::redis::copies::{Copies, Found};
 use crate::session::store::redis::relay::Relay;
 
@@ -141,4 +142,31 @@ async fn a_key_of_another_kind_is_unreadable_for_the_tracked_handle_too() {
     let found = copies.find(&store, "sess:text").await;
     assert!(matches!(found, Err(StoreError::Unreadable(_))), "{found:?}");
     assert_eq!(copies.losses.load(std::sync::atomic::Ordering::SeqCst), 0);
+}
+
+/// While a server hangs, requests give up one after the other. What they wait for must
+/// not begin anew with each of them: it would never be there.
+#[tokio::test]
+async fn a_connection_is_made_although_each_request_gives_up_before() {
+    let server = RedisServer::start(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("door.sock");
+    let door = Door::closed(&path, server.socket());
+    let timeout = Duration::from_millis(150);
+    let store = Arc::new(store(&format!("redis+unix://{}", path.display()), timeout));
+    for _ in 0..10 {
+        let mut crowd = tokio::task::JoinSet::new();
+        for _ in 0..10 {
+            let store = store.clone();
+            crowd.spawn(async move { store.load("sess:a").await });
+        }
+        for answer in crowd.join_all().await {
+            assert_eq!(answer, Err(StoreError::Timeout(timeout)));
+        }
+    }
+    // One more where this took longer than an attempt may.
+    assert!(door.visitors() <= 2, "{} attempts", door.visitors());
+    door.open();
+    recovered(&store, TIMEOUT).await;
+    assert!(door.visitors() <= 2, "{} attempts", door.visitors());
 }

@@ -404,15 +404,8 @@ fn errors_that_do_not_pass_are_told_from_those_that_do() {
 }
 
 #[test]
-fn pauses_grow_to_a_second_and_differ() {
+fn pauses_grow_to_a_second() {
     assert_eq!(pause_after(0), FIRST_PAUSE);
     assert_eq!(pause_after(1), 2 * FIRST_PAUSE);
     assert_eq!(pause_after(u32::MAX), LONGEST_PAUSE);
-    let pauses: Vec<_> = (0..50).map(|_| jittered(LONGEST_PAUSE)).collect();
-    assert!(
-        pauses
-            .iter()
-            .all(|p| *p <= LONGEST_PAUSE && *p >= LONGEST_PAUSE / 2)
-    );
-    assert!(pauses.iter().any(|p| p != &pauses[0]));
 }
