@@ -2,11 +2,13 @@
 //! upstream's connection goes back to its pool and the request is recorded.
 
 use std::pin::Pin;
+use std::sync::Weak;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 
+use super::leash::Leash;
 use super::record::Record;
 use crate::upstream::pool::Lease;
 use crate::wire::body::{Body, BodyError};
@@ -60,6 +62,15 @@ impl Answer {
             lease: None,
             record: None,
             over: false,
+        }
+    }
+
+    /// What ties it to the session for which it is sent; nothing where all of it is
+    /// there already.
+    pub fn leash(&self) -> Option<Weak<Leash>> {
+        match self.body.is_end_stream() {
+            true => None,
+            false => self.record.as_ref()?.leash(),
         }
     }
 

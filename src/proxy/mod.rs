@@ -4,6 +4,7 @@ pub mod access_log;
 pub mod answer;
 pub mod endpoints;
 pub mod exchange;
+pub mod leash;
 pub mod record;
 pub mod request_id;
 pub mod respond;

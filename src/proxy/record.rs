@@ -2,7 +2,7 @@
 //! the end: one access line and the metrics.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,11 +10,11 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, Version};
 
 use super::access_log::Line;
+use super::leash::Leash;
 use super::state::{State, Worker};
 use super::times::{Milliseconds, Moment};
 use crate::base::refusal::Refusal;
 use crate::session::Session;
-use crate::session::live::Watch;
 use crate::wire::body::BodyWatch;
 
 /// What is recorded for a client that left before there was a response, as
@@ -42,10 +42,8 @@ pub struct Record {
     pub user: Option<String>,
     /// The handle of the session that it created.
     pub session: Option<Arc<str>>,
-    /// The session that it came with.
-    of: Option<Session>,
-    /// Tells of that session's end.
-    watch: Option<Watch>,
+    /// The session that it came with, and its end.
+    of: Option<Arc<Leash>>,
     /// Why it was refused.
     pub reason: Option<Refusal>,
     /// The status of the response; `None` until there is one.
@@ -106,7 +104,6 @@ impl Record {
             user: None,
             session: None,
             of: None,
-            watch: None,
             reason: None,
             status: None,
             request_body: None,
@@ -119,30 +116,35 @@ impl Record {
 
     /// Notes whose request it is.
     pub fn belongs_to(&mut self, session: &Session) {
-        self.of = Some(session.clone());
+        let shared = self.worker.sessions.shared();
+        self.of = Some(Arc::new(Leash::new(session, shared)));
     }
 
     /// Ready with the reason once the session that it came with is over. To be asked
     /// only where the answer has to be waited for: the first time costs something.
     pub fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<Refusal> {
-        let Some(session) = &self.of else {
+        let Some(of) = &self.of else {
             return Poll::Pending;
         };
-        let shared = self.worker.sessions.shared();
-        let watch = self.watch.get_or_insert_with(|| shared.watch(session));
-        let why = ready!(watch.poll_ended(context));
+        let why = ready!(of.poll_over(context));
         self.reason = Some(why);
         Poll::Ready(why)
     }
 
     /// Whether somebody is told of that session's end already.
     pub fn is_watched(&self) -> bool {
-        self.watch.is_some()
+        self.of.as_ref().is_some_and(|of| of.is_watched())
+    }
+
+    /// What ties it to that session, for as long as these notes are taken.
+    pub fn leash(&self) -> Option<Weak<Leash>> {
+        self.of.as_ref().map(Arc::downgrade)
     }
 
     /// The session that it came with is in use still.
     pub fn keep_alive(&self) {
-        if let Some(session) = &self.of {
+        if let Some(of) = &self.of {
+            let session = of.session();
             self.worker.sessions.slide(&self.state.sessions, session);
         }
     }
@@ -182,7 +184,7 @@ impl Record {
 
     fn write(&self, took: Duration) {
         let route = self.route.and_then(|r| self.state.routes.routes().get(r));
-        let of = self.of.as_deref();
+        let of = self.of.as_ref().map(|of| of.session());
         self.worker.access.write(&Line {
             time: Moment::of(self.time),
             kind: "access",
@@ -212,6 +214,10 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let took = self.start.elapsed();
+        if !self.complete && self.reason.is_none() {
+            // Whoever sent the answer was told before its body could be.
+            self.reason = self.of.as_ref().and_then(|of| of.why());
+        }
         self.count(took);
         if self.worker.access.is_on() {
             self.write(took);

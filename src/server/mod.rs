@@ -9,6 +9,7 @@ pub mod proxy_protocol;
 pub mod redirect;
 pub mod runtime;
 pub mod scan;
+pub mod sending;
 pub mod serve;
 pub mod settings;
 pub mod stream;

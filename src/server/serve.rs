@@ -1,6 +1,5 @@
 //! The requests of one connection.
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
@@ -10,18 +9,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::UPGRADE;
 use http::{Method, Request, Response};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::watch;
 
 use super::bare::{Bare, Refuse};
-use super::deadlines::{Busy, Deadlines, Due, Watchdog};
+use super::deadlines::{Deadlines, Due, Watchdog};
 use super::scan::Scanner;
+use super::sending::{Content, Place, Streams, ended_by};
 use super::settings::ServerSettings;
 use super::stream::{Early, Io, Protocol, Stream};
 use crate::base::metrics::Metrics;
@@ -94,20 +93,6 @@ where
     released.wait().await;
 }
 
-/// The body of a response.
-pub trait Content:
-    http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static
-{
-}
-
-impl<B> Content for B where
-    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>
-        + Send
-        + Unpin
-        + 'static
-{
-}
-
 /// HTTP/1. What hyper holds for a connection, some 17 KiB of buffers most of it,
 /// goes when the client asks nothing for a while, and is made anew when it does:
 /// between two messages hyper knows nothing that is worth keeping. The stream
@@ -136,6 +121,7 @@ where
     let findings = scanner.findings();
     let mut stream = Stream::new(stream, deadlines.clone(), Some((scanner, bare)));
     let mut watchdog = Watchdog::new(deadlines.clone());
+    let place = Place::default();
     // Of the last request. hyper may have content to hand over that nobody has
     // asked for yet, also when all of it came and the answer is long sent.
     let has_content = AtomicBool::new(false);
@@ -150,7 +136,7 @@ where
             }
             // hyper keeps the room for this future between requests.
             let response = Box::pin(answer(request, findings.next_request()));
-            ended_by(response, busy)
+            ended_by(response, busy, Some(&place))
         });
         let mut builder = http1::Builder::new();
         if settings.header_count != HYPERS_FIELDS {
@@ -165,7 +151,16 @@ where
         let mut connection = Box::pin(connection);
         let shut_down = http1::UpgradeableConnection::graceful_shutdown;
         let driven = connection.as_mut();
-        match run(driven, shut_down, &mut watchdog, &mut drain, may_rest).await {
+        match run(
+            driven,
+            shut_down,
+            &mut watchdog,
+            &mut drain,
+            &place,
+            may_rest,
+        )
+        .await
+        {
             Ended::Over(result) => return result,
             Ended::Quiet => {}
         }
@@ -211,10 +206,10 @@ where
         }
         // HTTP/1's parser counts by itself.
         let found = (request.headers().len() > fields).then_some(Refusal::RequestHeaderTooLarge);
-        ended_by(Box::pin(answer(request, found)), busy)
+        ended_by(Box::pin(answer(request, found)), busy, None)
     });
     let list = u32::try_from(settings.header_bytes).unwrap_or(u32::MAX);
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let connection = http2::Builder::new(Streams)
         .timer(TokioTimer::new())
         .max_concurrent_streams(H2_STREAMS)
         .max_pending_accept_reset_streams(H2_RESETS_BEFORE)
@@ -233,6 +228,8 @@ where
         shut_down,
         &mut watchdog,
         &mut drain,
+        // Each stream is looked after by itself.
+        &Place::default(),
         never,
     )
     .await
@@ -240,17 +237,6 @@ where
         Ended::Over(result) => result,
         Ended::Quiet => Ok(()),
     }
-}
-
-/// A response whose end is that of its request.
-async fn ended_by<B>(
-    response: impl Future<Output = Response<B>>,
-    busy: Busy,
-) -> Result<Response<Ending<B>>, Infallible> {
-    let response = response.await;
-    // A client without room in its window is not asked for any piece.
-    busy.given();
-    Ok(response.map(|body| Ending { body, busy }))
 }
 
 /// Logs what the parser refused, and counts it where no answer of ours did.
@@ -288,6 +274,7 @@ async fn run<C: Future<Output = hyper::Result<()>>>(
     shut_down: impl Fn(Pin<&mut C>),
     watchdog: &mut Watchdog,
     drain: &mut watch::Receiver<bool>,
+    place: &Place,
     may_rest: impl Fn() -> bool,
 ) -> Ended {
     let mut draining = pin!(drained(drain));
@@ -300,9 +287,13 @@ async fn run<C: Future<Output = hyper::Result<()>>>(
         if let Poll::Ready(ended) = connection.as_mut().poll(context) {
             return Poll::Ready(Ended::Over(ended));
         }
+        // The client takes nothing, and is not to have the rest: dropping the
+        // connection closes it.
+        if place.poll_over(context).is_ready() {
+            return Poll::Ready(Ended::Over(Ok(())));
+        }
         loop {
             match ready!(watchdog.poll(context)) {
-                // Dropping the connection closes it.
                 Due::End => return Poll::Ready(Ended::Over(Ok(()))),
                 Due::Rest if !told && may_rest() => return Poll::Ready(Ended::Quiet),
                 Due::Rest => {}
@@ -334,37 +325,6 @@ async fn rest_until_more<T: Io>(
 async fn drained(drain: &mut watch::Receiver<bool>) {
     // An error means that nobody can signal any more: the process ends.
     let _ = drain.wait_for(|draining| *draining).await;
-}
-
-/// A response's body that ends its request when it is dropped.
-struct Ending<B> {
-    body: B,
-    busy: Busy,
-}
-
-impl<B: http_body::Body + Unpin> http_body::Body for Ending<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
-        self.busy.taken();
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(Some(Ok(_))) = &polled {
-            self.busy.given();
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
 }
 
 #[cfg(test)]

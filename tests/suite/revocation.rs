@@ -3,6 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::backend::{Backend, Recorded, Reply};
@@ -322,4 +324,99 @@ fn an_outage_ends_nothing_and_hides_no_end() {
     bobs.send(b"\x81\x00");
     assert_eq!(bobs.read_bytes(2), b"\x81\x00");
     assert_eq!(session::state(&proxy, &bob), BOB.id);
+}
+
+/// An application that sends without end, as fast as it is read, and how much it has
+/// sent.
+fn source() -> (Backend, Arc<AtomicU64>) {
+    let sent = Arc::new(AtomicU64::new(0));
+    let count = sent.clone();
+    let backend = Backend::with(move |request: &Recorded| {
+        let (count, events) = (count.clone(), request.target == "/events");
+        if !events && request.target != "/download" {
+            return Reply::ok("a page");
+        }
+        Reply::take(move |mut stream, _| {
+            let (head, mut piece) = match events {
+                true => (
+                    "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked",
+                    b"10000\r\n".to_vec(),
+                ),
+                false => ("Content-Length: 1000000000000", Vec::new()),
+            };
+            piece.extend_from_slice(&[b'x'; 0x10000]);
+            if events {
+                piece.extend_from_slice(b"\r\n");
+            }
+            let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n").as_bytes());
+            while stream.write_all(&piece).is_ok() {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        })
+    });
+    (backend, sent)
+}
+
+/// Waits until nothing is sent any more: every buffer on the way is full.
+fn is_stuck(sent: &AtomicU64) {
+    let mut last = (sent.load(Ordering::SeqCst), Instant::now());
+    let patience = Instant::now() + Duration::from_secs(20);
+    while last.0 == 0 || last.1.elapsed() < Duration::from_millis(400) {
+        assert!(Instant::now() < patience, "the client takes everything");
+        std::thread::sleep(Duration::from_millis(10));
+        let now = sent.load(Ordering::SeqCst);
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+    }
+}
+
+fn is_let_go(backend: &Backend, since: Instant) {
+    while backend.open() > 0 {
+        assert!(since.elapsed() < SOON, "{} open", backend.open());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn who_does_not_read_is_cut_off_as_well() {
+    for path in ["/download", "/events"] {
+        let (backend, sent) = source();
+        let proxy = Config::to(backend.addr()).start();
+        let alice = proxy.sign_in(&ALICE);
+        let mut client = Client::connect(proxy.addr());
+        client.send(Request::get(path).cookies(&alice).bytes("app.test"));
+        client.read_head().unwrap();
+        is_stuck(&sent);
+        let begin = Instant::now();
+        assert_eq!(proxy.sign_out(&alice).status, 204);
+        is_let_go(&backend, begin);
+        let line = proxy.output().wait_for_json(|l| l["path"] == path);
+        assert_eq!(line["reason"], "unknown_session", "{path}");
+        assert_eq!(line["aborted"], true, "{path}");
+        // What was on its way is all there is.
+        client.stream().set_read_timeout(Some(SOON)).unwrap();
+        let mut rest = Vec::new();
+        let ended = client.stream().read_to_end(&mut rest);
+        assert!(ended.is_ok() || ended.unwrap_err().kind() == std::io::ErrorKind::ConnectionReset);
+        assert!(!rest.ends_with(b"0\r\n\r\n"), "{path} looks whole");
+    }
+}
+
+#[test]
+fn a_stream_of_http_2_that_nobody_reads_is_reset_and_no_other() {
+    for path in ["/download", "/events"] {
+        let (backend, sent) = source();
+        let proxy = Config::to(backend.addr()).start();
+        let (alice, bob) = (proxy.sign_in(&ALICE), proxy.sign_in(&BOB));
+        let streams = Streams::connect(proxy.addr());
+        let mut stuck = streams.send(Asked::get(&streams, path).cookies(&alice));
+        is_stuck(&sent);
+        let begin = Instant::now();
+        assert_eq!(proxy.sign_out(&alice).status, 204);
+        is_let_go(&backend, begin);
+        assert!(stuck.rest().is_err(), "{path}");
+        let mut page = streams.send(Asked::get(&streams, "/").cookies(&bob));
+        assert_eq!(page.rest().unwrap(), b"a page", "{path}");
+    }
 }
