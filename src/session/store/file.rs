@@ -9,6 +9,7 @@
 mod disk;
 mod lists;
 mod tables;
+mod verify;
 mod writer;
 
 #[cfg(test)]
@@ -65,6 +66,7 @@ impl FileStore {
     /// empty one.
     pub fn open(folder: &Path, clock: Clock, timeout: Duration) -> Result<Self, StoreError> {
         let path = disk::prepare(folder)?;
+        disk::verify(&path)?;
         Self::start(Disk::open(move || disk::open(&path))?, clock, timeout)
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use redb::{Builder, Database, DatabaseError, StorageError};
 
-use super::{FILE_NAME, tables, unavailable};
+use super::{FILE_NAME, tables, unavailable, verify};
 use crate::session::store::StoreError;
 
 /// How long to wait for a predecessor's lock. A process that was killed may
@@ -24,6 +24,7 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
 const CONTRADICTION: &str = "it contradicts itself";
+const DAMAGED: &str = "it is empty, or not as it was written";
 
 /// An open database that can be replaced by itself, opened anew.
 ///
@@ -137,6 +138,23 @@ pub(super) fn prepare(folder: &Path) -> Result<PathBuf, StoreError> {
         .and_then(|folder| folder.sync_all())
         .map_err(|e| cannot(&e))?;
     Ok(path)
+}
+
+/// Makes sure that nothing of the file at `path` was damaged since it was written.
+pub(super) fn verify(path: &Path) -> Result<(), StoreError> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        let verified = catch_unwind(|| verify::is_intact(path, CACHE_BYTES));
+        match verified {
+            Ok(Ok(true)) => return Ok(()),
+            Ok(Ok(false)) => return Err(unusable(path, &DAMAGED)),
+            Ok(Err(DatabaseError::DatabaseAlreadyOpen)) if Instant::now() < deadline => {
+                std::thread::sleep(LOCK_INTERVAL);
+            }
+            Ok(Err(e)) => return Err(refusal(path, &e)),
+            Err(_) => return Err(unusable(path, &CONTRADICTION)),
+        }
+    }
 }
 
 /// Opens the file at `path`, which must exist and hold a store.
