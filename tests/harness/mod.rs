@@ -12,6 +12,7 @@ pub mod fronts;
 pub mod grpc;
 pub mod h2;
 pub mod http;
+pub mod load;
 pub mod message;
 pub mod modern;
 pub mod pki;
@@ -24,6 +25,7 @@ pub mod session;
 pub mod sharing;
 pub mod streams;
 pub mod tls;
+pub mod topology;
 pub mod users;
 
 use std::time::{Duration, Instant};

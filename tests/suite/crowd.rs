@@ -3,9 +3,13 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use argon2::password_hash::PasswordHasher;
+use argon2::{Algorithm, Argon2, Params, Version};
+
 use crate::harness::backend::Backend;
 use crate::harness::config::Config;
 use crate::harness::http::{Client, Request};
+use crate::harness::redis::{Connection, Redis};
 use crate::harness::session::{self, only_cookie, over_each_store};
 use crate::harness::users::{ALICE, BOB, CAROL};
 
@@ -144,4 +148,78 @@ fn nobody_is_ever_taken_for_somebody_else() {
             }
         });
     });
+}
+
+/// A users file of so many, whose hashes cost next to nothing.
+fn users(count: usize) -> String {
+    let params = Params::new(256, 1, 1, None).unwrap();
+    let hasher = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    let one = |n: usize| {
+        let hash = hasher
+            .hash_password_with_salt(format!("password {n}").as_bytes(), &[n as u8; 16])
+            .unwrap();
+        format!("[[user]]\nname = \"user{n}\"\nid = \"u-{n}\"\npassword = \"{hash}\"\n")
+    };
+    (0..count).map(one).collect()
+}
+
+#[test]
+fn a_thousand_users_get_a_thousand_sessions() {
+    const USERS: usize = 1_000;
+    let redis = Redis::start();
+    let backend = Backend::start();
+    let proxy = Config::to(backend.addr())
+        .store(&redis.url())
+        .file("users.toml", users(USERS))
+        .set("session.idle_timeout", "1h")
+        .set("log.access", false)
+        .start();
+    let next = AtomicUsize::new(0);
+    let jars = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        // Twice as many at once as may stand in line for their hash.
+        for _ in 0..32 {
+            scope.spawn(|| {
+                loop {
+                    let n = next.fetch_add(1, Ordering::SeqCst);
+                    if n >= USERS {
+                        return;
+                    }
+                    let jar = loop {
+                        let response =
+                            proxy.try_sign_in(&format!("user{n}"), &format!("password {n}"));
+                        if response.status == 200 {
+                            break session::jar(&only_cookie(&response).value);
+                        }
+                        assert_eq!(response.refusal().as_deref(), Some("login_busy"));
+                        std::thread::sleep(Duration::from_millis(5));
+                    };
+                    jars.lock().unwrap().push((n, jar));
+                }
+            });
+        }
+    });
+    let jars = jars.into_inner().unwrap();
+    let mut keys: Vec<_> = jars
+        .iter()
+        .map(|(_, jar)| session::key(&session::token_of(jar)))
+        .collect();
+    keys.sort();
+    keys.dedup();
+    // As many as users, and exactly those that were told to them.
+    assert_eq!(keys.len(), USERS);
+    assert!(redis.keys("sess:*") == keys);
+    let mut connection = Connection::open(redis.addr()).unwrap();
+    for key in &keys {
+        let left = connection.run(&["TTL", key]).unwrap().int();
+        assert!((3_400..=3_600).contains(&left), "{key}: {left}");
+    }
+    for key in redis.keys("*") {
+        assert!(connection.run(&["TTL", &key]).unwrap().int() > 0, "{key}");
+    }
+    let mut client = Client::connect(proxy.addr());
+    for (n, jar) in &jars {
+        let told = client.request(&Request::get("/auth/session").cookies(jar));
+        assert_eq!(told.json()["user"]["id"], format!("u-{n}"));
+    }
 }

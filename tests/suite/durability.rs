@@ -105,17 +105,28 @@ fn signing_out_everywhere_survives_a_crash() {
 fn a_file_that_is_no_store_is_refused_and_left_as_it_is() {
     let backend = Backend::start();
     let mut proxy = Config::to(backend.addr()).store("file:./data").start();
-    proxy.sign_in(&ALICE);
+    let alice = proxy.sign_in(&ALICE);
     assert_eq!(proxy.terminate().code(), Some(0));
     let whole = std::fs::read(proxy.folder().join("data/sessions.redb")).unwrap();
     let mut scribbled = whole.clone();
     scribbled[..4096].fill(0x55);
+    // Her session would merely not be found: she would be signed out without a word.
+    let key = session::key(&session::token_of(&alice));
+    let mut other_key = whole.clone();
+    let places = whole.windows(key.len()).enumerate();
+    let places: Vec<_> = places.filter(|(_, w)| *w == key.as_bytes()).collect();
+    assert!(!places.is_empty());
+    for (at, _) in places {
+        other_key[at + key.len() - 1] ^= 1;
+    }
     for (what, contents) in [
         ("empty", Vec::new()),
         ("foreign", b"SQLite format 3\0 and so on".repeat(500)),
         ("cut off", whole[..whole.len() / 3].to_vec()),
         ("cut off in its head", whole[..100].to_vec()),
+        ("cut off by a byte", whole[..whole.len() - 1].to_vec()),
         ("scribbled over", scribbled),
+        ("damaged in one place", other_key),
     ] {
         let started = Config::to(backend.addr())
             .store("file:./data")
