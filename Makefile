@@ -1,6 +1,6 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help build test lint fuzz demo ci setup bench bench-quick bench-build gate
+.PHONY: help build test lint fuzz demo ci setup bench bench-quick bench-outage bench-build gate
 
 help:
 	@echo 'make build   the program, for daily work'
@@ -9,6 +9,7 @@ help:
 	@echo 'make fuzz    every fuzz target for a minute'
 	@echo 'make bench   what a request costs, beside other proxies (half an hour);'
 	@echo '             make bench-quick: a few minutes, and less certain'
+	@echo '             make bench-outage: Redis dead for ten seconds under load'
 	@echo 'make gate    instructions and system calls of a request against the baseline'
 	@echo 'make demo    a complete trial on this machine'
 	@echo 'make ci      everything that has to pass'
@@ -41,6 +42,9 @@ bench: bench-build
 
 bench-quick: bench-build
 	python3 bench/hot/measure.py --quick $(TARGET)/release/cloakroom $(TARGET)/bench/release/cloakroom-bench $(TARGET)/bench/quick
+
+bench-outage: bench-build
+	python3 bench/hot/outage.py $(TARGET)/release/cloakroom $(TARGET)/bench/release/cloakroom-bench $(TARGET)/outage --docs docs/outages.md
 
 gate:
 	bench/gate

@@ -34,7 +34,7 @@ upstreams.app.pool_idle = 512
 session.secrets = [{{ env = "BENCH_SECRET" }}]
 session.cookie.secure = false
 store.url = "{store}"
-store.timeout = "10s"
+store.timeout = "{timeout}"
 login.methods = [{{ kind = "users_file", path = "users.toml" }}]
 admin.listen = "127.0.0.1:0"
 log.format = "json"
@@ -230,19 +230,25 @@ class Lab:
     def redis(self):
         """Starts one, and says on which port."""
         port = free_port()
-        options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
-        child = self.start("other", [*need("redis-server"), *options], log="redis.log")
-        self.listening(port, child, "Redis", "redis.log")
+        self.redis_at(port)
         return port
 
-    def cloakroom(self, name, store, tls=False, more="", wrapper=(), patience=20):
+    def redis_at(self, port, keeps="no"):
+        """Starts one at this port; `keeps`: whether it keeps what it has on the disk."""
+        options = ["--bind", "127.0.0.1", "--port", str(port), "--save", ""]
+        options += ["--appendonly", keeps, "--dir", str(self.folder)]
+        child = self.start("other", [*need("redis-server"), *options], log="redis.log")
+        self.listening(port, child, "Redis", "redis.log")
+        return child
+
+    def cloakroom(self, name, store, tls=False, more="", wrapper=(), patience=20, timeout="10s"):
         """Starts one, and signs somebody in."""
         folder = self.folder / re.sub(r"\W+", "-", f"{name}-{tls}")
         folder.mkdir()
         add = [self.binary, "user", "add", "alice", "--password-stdin", "--file", "users.toml"]
         quiet = subprocess.DEVNULL
         subprocess.run(add, input=PASSWORD.encode(), check=True, cwd=folder, stderr=quiet)
-        text = CLOAKROOM.format(backend=self.backend, store=store) + more
+        text = CLOAKROOM.format(backend=self.backend, store=store, timeout=timeout) + more
         if tls:
             pair = f'cert = "{self.folder}/cert.pem", key = "{self.folder}/key.pem"'
             text += f"\nserver.tls.certificates = [{{ {pair} }}]\n"

@@ -13,7 +13,14 @@ use tls::Tls;
 pub struct Target {
     address: SocketAddr,
     tls: Option<Tls>,
-    request: Vec<u8>,
+    /// One for each session, asked in turn.
+    requests: Vec<Vec<u8>>,
+}
+
+/// What an answer was.
+pub struct Answer {
+    pub status: u16,
+    pub sets_cookie: bool,
 }
 
 /// An open connection.
@@ -31,20 +38,22 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 impl Target {
     /// The half kilobyte that a browser would send. `ca`: TLS is spoken, with what
     /// this certificate vouches for; no session is ever resumed. `last`: the
-    /// connection is not kept.
+    /// connection is not kept. `sessions`: their cookies, if there are any.
     pub fn new(
         address: SocketAddr,
         path: &str,
-        cookie: Option<&str>,
+        sessions: &[String],
         ca: Option<&str>,
         last: bool,
     ) -> Result<Self, Failed> {
-        let mut cookies = "theme=dark; _ga=GA1.1.1234567890.1700000000".to_owned();
-        if let Some(cookie) = cookie {
-            cookies = format!("{cookies}; {cookie}");
+        let ours = "theme=dark; _ga=GA1.1.1234567890.1700000000";
+        let mut cookies: Vec<String> = sessions.iter().map(|s| format!("{ours}; {s}")).collect();
+        if cookies.is_empty() {
+            cookies.push(ours.to_owned());
         }
         let connection = if last { "close" } else { "keep-alive" };
-        let request = format!(
+        let request = |cookies: &String| {
+            format!(
             "GET {path} HTTP/1.1\r\n\
              Host: localhost:{port}\r\n\
              Connection: {connection}\r\n\
@@ -55,11 +64,13 @@ impl Target {
              Referer: http://localhost:{port}/\r\n\
              Cookie: {cookies}\r\n\r\n",
             port = address.port(),
-        );
+        )
+            .into_bytes()
+        };
         Ok(Self {
             address,
             tls: ca.map(Tls::trusting).transpose()?,
-            request: request.into_bytes(),
+            requests: cookies.iter().map(request).collect(),
         })
     }
 
@@ -78,10 +89,11 @@ impl Target {
         })
     }
 
-    /// Asks, and reads the whole answer, which must be 200.
-    pub async fn ask(&self, connection: &mut Connection) -> Result<(), Failed> {
+    /// Asks for the session of this number, and reads the whole answer.
+    pub async fn ask(&self, connection: &mut Connection, number: usize) -> Result<Answer, Failed> {
         let Connection { stream, buffer, .. } = connection;
-        stream.write_all(&self.request).await?;
+        let request = &self.requests[number % self.requests.len()];
+        stream.write_all(request).await?;
         stream.flush().await?;
         buffer.clear();
         let head = loop {
@@ -92,7 +104,8 @@ impl Target {
                 break end;
             }
         };
-        let mut left = body_length(&buffer[..head])?.saturating_sub(buffer.len() - head);
+        let (answer, length) = read_head(&buffer[..head])?;
+        let mut left = length.saturating_sub(buffer.len() - head);
         while left > 0 {
             buffer.clear();
             let read = stream.read_buf(buffer).await?;
@@ -104,24 +117,26 @@ impl Target {
                 buffer.reserve(2 * buffer.capacity());
             }
         }
-        Ok(())
+        Ok(answer)
     }
 }
 
-fn body_length(head: &[u8]) -> Result<usize, Failed> {
+/// What the answer is, and how long its body.
+fn read_head(head: &[u8]) -> Result<(Answer, usize), Failed> {
     let text = std::str::from_utf8(head)?;
-    if !text.starts_with("HTTP/1.1 200 ") {
-        let line = text.lines().next().unwrap_or_default();
-        return Err(format!("not 200: {line}").into());
-    }
-    for line in text.lines() {
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            return Ok(value.trim().parse()?);
+    let (line, fields) = text.split_once("\r\n").unwrap_or((text, ""));
+    let mut answer = Answer {
+        status: line.split(' ').nth(1).unwrap_or_default().parse()?,
+        sets_cookie: false,
+    };
+    let mut length = None;
+    for (name, value) in fields.lines().filter_map(|line| line.split_once(':')) {
+        answer.sets_cookie |= name.eq_ignore_ascii_case("set-cookie");
+        if name.eq_ignore_ascii_case("content-length") {
+            length = Some(value.trim().parse()?);
         }
     }
-    Err("an answer without a length".into())
+    Ok((answer, length.ok_or("an answer without a length")?))
 }
 
 #[cfg(feature = "tls")]

@@ -18,6 +18,8 @@ pub struct Load {
     /// A connection for each request.
     pub fresh: bool,
     pub amount: Amount,
+    /// Prints each answer, whatever its status, instead of a summary.
+    pub samples: bool,
 }
 
 /// How much of it.
@@ -39,10 +41,13 @@ struct Tally {
     left: u64,
     resumed: u64,
     failed: Option<String>,
+    /// When each request was due, how long it took, and its status.
+    samples: Vec<(Duration, Duration, u16)>,
 }
 
 impl Load {
-    /// Does it, and prints the result. Anything but 200 ends it.
+    /// Does it, and prints the result. Anything but 200 ends it, unless each answer is
+    /// printed; what sets a cookie ends it in any case.
     pub async fn run(self) -> Result<(), Failed> {
         if let Amount::Hold(count) = self.amount {
             return self.hold(count).await;
@@ -51,6 +56,7 @@ impl Load {
         if let Amount::Requests(count) = self.amount {
             tally.borrow_mut().left = count;
         }
+        let prints_samples = self.samples;
         let (load, tasks) = (Rc::new(self), LocalSet::new());
         let start = Instant::now();
         for number in 0..load.connections {
@@ -66,6 +72,13 @@ impl Load {
         let tally = &mut *tally.borrow_mut();
         if let Some(failed) = tally.failed.take() {
             return Err(failed.into());
+        }
+        if prints_samples {
+            tally.samples.sort_unstable();
+            for (due, took, status) in &tally.samples {
+                println!("{} {} {status}", due.as_micros(), took.as_micros());
+            }
+            return Ok(());
         }
         tally.latencies.sort_unstable();
         let quantile = |share: f64| {
@@ -110,10 +123,21 @@ impl Load {
                 Some(connection) => connection,
                 None => self.target.connect().await?,
             };
-            self.target.ask(&mut connection).await?;
+            let place = number as usize + turn as usize * self.connections as usize;
+            let answer = self.target.ask(&mut connection, place).await?;
+            if answer.sets_cookie {
+                return Err("an answer sets a cookie".into());
+            }
+            if answer.status != 200 && !self.samples {
+                return Err(format!("not 200: {}", answer.status).into());
+            }
             let micros = u32::try_from(due.elapsed().as_micros()).unwrap_or(u32::MAX);
             let mut tally = tally.borrow_mut();
             tally.latencies.push(micros);
+            if self.samples {
+                let sample = (due - start, due.elapsed(), answer.status);
+                tally.samples.push(sample);
+            }
             if self.fresh || turn == 0 {
                 tally.resumed += u64::from(connection.resumed);
             }
@@ -131,7 +155,7 @@ impl Load {
         let mut kept = Vec::new();
         for _ in 0..count {
             let mut connection = self.target.connect().await?;
-            self.target.ask(&mut connection).await?;
+            self.target.ask(&mut connection, 0).await?;
             kept.push(connection);
         }
         println!("{count} connections");

@@ -8,7 +8,9 @@
 //! `load` takes `--path /N`, `--connections N`, `--cookie VALUE`, `--ca FILE` (TLS),
 //! `--new` (a connection for each request), and one of `--seconds N`,
 //! `--requests N` (in all) and `--rate N` (each second, with `--seconds`: latency
-//! counts from the moment when a request was due). `--hold N` opens that many
+//! counts from the moment when a request was due). `--cookies FILE` has a cookie in
+//! each line, for one request after the other. `--samples` prints each answer: when it
+//! was due and how long it took in microseconds, and its status. `--hold N` opens that many
 //! connections, has one answer on each, says so, and keeps them until its input
 //! ends.
 
@@ -48,18 +50,28 @@ pub type Failed = Box<dyn std::error::Error>;
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Load, Failed> {
     let address: SocketAddr = arguments.next().ok_or("load needs an address")?.parse()?;
-    let (mut path, mut cookie, mut ca) = ("/200".to_owned(), None, None);
-    let (mut connections, mut fresh) = (64, false);
+    let (mut path, mut cookies, mut ca) = ("/200".to_owned(), Vec::new(), None);
+    let (mut connections, mut fresh, mut samples) = (64, false, false);
     let (mut seconds, mut requests, mut rate, mut hold) = (None, None, None, None);
     while let Some(option) = arguments.next() {
-        if option == "--new" {
-            fresh = true;
-            continue;
+        match option.as_str() {
+            "--new" => {
+                fresh = true;
+                continue;
+            }
+            "--samples" => {
+                samples = true;
+                continue;
+            }
+            _ => {}
         }
         let value = arguments.next().ok_or(format!("{option} needs a value"))?;
         match option.as_str() {
             "--path" => path = value,
-            "--cookie" => cookie = Some(value),
+            "--cookie" => cookies.push(value),
+            "--cookies" => {
+                cookies.extend(std::fs::read_to_string(value)?.lines().map(str::to_owned))
+            }
             "--ca" => ca = Some(value),
             "--connections" => connections = value.parse()?,
             "--seconds" => seconds = Some(Duration::from_secs_f64(value.parse()?)),
@@ -77,9 +89,10 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Load, Failed> {
         _ => return Err("one of --hold, --requests, --seconds, --seconds with --rate".into()),
     };
     Ok(Load {
-        target: Target::new(address, &path, cookie.as_deref(), ca.as_deref(), fresh)?,
+        target: Target::new(address, &path, &cookies, ca.as_deref(), fresh)?,
         connections,
         fresh,
         amount,
+        samples,
     })
 }
