@@ -46,11 +46,12 @@ pub struct Reading {
     era: u64,
 }
 
-/// Copies by users' names. Sessions hold their user's epoch, and the book only
-/// points at it, so what no session needs goes by itself.
+/// Copies by users' names: one of this era, and those that sessions of earlier eras
+/// hold, which `serve_stale_for` may need. Sessions hold their user's epoch, and the
+/// book only points at it, so what no session needs goes by itself.
 #[derive(Default)]
 struct Epochs {
-    copies: HashMap<Arc<str>, Weak<EpochCopy>>,
+    copies: HashMap<Arc<str>, Vec<Weak<EpochCopy>>>,
     sweep_at: usize,
 }
 
@@ -150,8 +151,10 @@ impl Cache {
         if !self.is_believed() {
             return None;
         }
-        let copy = self.epochs().copies.get(name).and_then(Weak::upgrade)?;
-        (copy.is_valid() && copy.era() == self.era()).then_some(copy)
+        let era = self.era();
+        self.epochs()
+            .of(name)
+            .find(|copy| copy.is_valid() && copy.era() == era)
     }
 
     /// Keeps a user's epoch that was read by `reading`. What comes back is not
@@ -163,15 +166,21 @@ impl Cache {
             copy.invalidate();
             return copy;
         }
+        book.outdate(name, epoch);
         // Two copies of which one is known to nobody would be a hole.
-        if let Some(other) = book.copies.get(name).and_then(Weak::upgrade)
-            && other.is_valid()
-            && other.era() == reading.era
-        {
-            return other;
-        }
-        book.put(name, &copy);
-        copy
+        let other = book
+            .of(name)
+            .find(|other| other.is_valid() && other.era() == reading.era);
+        other.unwrap_or_else(|| {
+            book.put(name, &copy);
+            copy
+        })
+    }
+
+    /// A user's epoch was read, and will not be kept. Copies of an earlier one are over
+    /// all the same.
+    pub fn note_epoch(&self, name: &str, epoch: Option<Epoch>) {
+        self.epochs().outdate(name, epoch);
     }
 
     /// Keeps a record that was read by `reading`, unless it changed meanwhile.
@@ -194,6 +203,13 @@ impl Cache {
     /// The era of copies: it ends when the channel is lost.
     pub fn era(&self) -> u64 {
         self.era.load(Ordering::SeqCst)
+    }
+
+    /// Which names have their version in common.
+    #[cfg(test)]
+    pub(super) fn stripe_of(&self, name: &str) -> usize {
+        let stripe = self.versions.stripe(name).unwrap();
+        std::ptr::from_ref(stripe) as usize
     }
 
     fn note_use(&self) {
@@ -220,9 +236,8 @@ impl Listener for Cache {
     fn epoch_changed(&self, name: &str) {
         let mut book = self.epochs();
         self.versions.raise(name);
-        if let Some(copy) = book.copies.remove(name).and_then(|copy| copy.upgrade()) {
-            copy.invalidate();
-        }
+        book.of(name).for_each(|copy| copy.invalidate());
+        book.copies.remove(name);
     }
 
     fn lost(&self) {
@@ -248,12 +263,29 @@ impl Reading {
 }
 
 impl Epochs {
+    fn of(&self, name: &str) -> impl Iterator<Item = Arc<EpochCopy>> + use<'_> {
+        let copies = self.copies.get(name).into_iter().flatten();
+        copies.filter_map(Weak::upgrade)
+    }
+
+    /// Epochs only rise: copies of a lower one do not count any more.
+    fn outdate(&self, name: &str, epoch: Option<Epoch>) {
+        self.of(name)
+            .filter(|copy| copy.epoch() < epoch)
+            .for_each(|copy| copy.invalidate());
+    }
+
     fn put(&mut self, name: &str, copy: &Arc<EpochCopy>) {
         if self.copies.len() >= self.sweep_at.max(FIRST_SWEEP) {
-            self.copies.retain(|_, copy| copy.strong_count() > 0);
+            self.copies.retain(|_, copies| {
+                copies.retain(|copy| copy.strong_count() > 0);
+                !copies.is_empty()
+            });
             self.sweep_at = self.copies.len().saturating_mul(2);
         }
-        self.copies.insert(name.into(), Arc::downgrade(copy));
+        let copies = self.copies.entry(name.into()).or_default();
+        copies.retain(|copy| copy.strong_count() > 0);
+        copies.push(Arc::downgrade(copy));
     }
 }
 

@@ -2,7 +2,6 @@
 //! store.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::flights::Read;
 use super::known::{EpochCopy, Known, Session};
@@ -77,23 +76,17 @@ impl Sessions {
         key: &Arc<str>,
     ) -> Result<Result<Arc<Known>, Refusal>, Failure> {
         let shared = &self.shared;
-        let reading = shared.cache.begin(key);
         let load = || async {
             self.load(rules, token, key)
                 .await
                 .unwrap_or_else(Read::from)
         };
-        let joined = AtomicBool::new(true);
-        let first = || {
-            joined.store(false, Ordering::Relaxed);
-            load()
-        };
-        let mut read = shared.flights.join(key, reading, first).await;
-        // An application may have written back meanwhile what has ended: of a miss nobody
-        // is told. Whoever looks now must find it, so that it goes.
-        let shares = matches!(rules.layout, Layout::Express(_));
-        if shares && matches!(read, Read::Dead(_)) && joined.into_inner() {
-            read = load().await;
+        let join = || shared.flights.join(key, shared.cache.begin(key), load);
+        let told = shared.cache.is_believed();
+        let (mut read, own) = join().await;
+        if !own && !counts_for_others(rules, &read, told) {
+            // That one may have begun before us. What is joined now has begun since.
+            (read, _) = join().await;
         }
         if let Read::Failed(Refusal::StoreUnavailable, _) = &read
             && let Some(known) = shared.cache.stale(key, shared.serve_stale_for)
@@ -134,6 +127,10 @@ impl Sessions {
             true => self.load_epoch(&opened.head.user).await?,
             false => Arc::new(EpochCopy::new(None, reading.era())),
         };
+        let epoch = match followed {
+            true => epoch,
+            false => Arc::new(EpochCopy::for_once(epoch.epoch())),
+        };
         let known = Arc::new(Known::new(
             key.clone(),
             token,
@@ -162,7 +159,10 @@ impl Sessions {
         let (epoch, followed) = self.ask(StoreOperation::Epoch, question).await?;
         Ok(match followed {
             true => cache.keep_epoch(reading, &name, epoch),
-            false => Arc::new(EpochCopy::for_once(epoch)),
+            false => {
+                cache.note_epoch(&name, epoch);
+                Arc::new(EpochCopy::for_once(epoch))
+            }
         })
     }
 
@@ -186,5 +186,20 @@ impl Sessions {
         }
         let answer = self.measured(operation, question(&*self.store)).await;
         Ok((answer.map_err(|error| failure(&error))?, false))
+    }
+}
+
+/// Whether what somebody else has read is good for those who came while it was being
+/// read. `told`: whether changes were told when they came.
+fn counts_for_others(rules: &SessionRules, read: &Read, told: bool) -> bool {
+    match read {
+        // Nobody tells of an end, or it has been told that the user has signed out
+        // everywhere: then it may have ended before they came.
+        Read::Known(known) => told && known.epoch().is_valid(),
+        // What is gone does not come back, unless an application has written it back:
+        // of a miss nobody is told, and whoever looks now must find it, so that it goes.
+        Read::Dead(_) => !matches!(rules.layout, Layout::Express(_)),
+        // An outage is not to be waited for twice.
+        Read::Failed(..) => true,
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OnceCell;
@@ -39,15 +40,29 @@ struct Seat<'a> {
 }
 
 impl Flights {
-    /// The result of the reading of `key` that is under way, or of `read`. Nobody
-    /// joins a reading that began before the last change that is known of: `now`
-    /// is the state of the cache at this moment.
-    pub async fn join<F>(&self, key: &Arc<str>, now: Reading, read: impl FnOnce() -> F) -> Read
+    /// The result of the reading of `key` that is under way, or of `read`; and whether
+    /// it was the latter. Nobody joins a reading that began before the last change that
+    /// is known of: `now` is the state of the cache at this moment.
+    ///
+    /// A reading that was under way may be older than the call. One that is joined by a
+    /// second call, after the first is over, is not: it was taken off the board then.
+    pub async fn join<F>(
+        &self,
+        key: &Arc<str>,
+        now: Reading,
+        read: impl FnOnce() -> F,
+    ) -> (Read, bool)
     where
         F: Future<Output = Read>,
     {
         let seat = self.board(key, now);
-        seat.flight.result.get_or_init(read).await.clone()
+        let own = AtomicBool::new(false);
+        let read = || {
+            own.store(true, Ordering::Relaxed);
+            read()
+        };
+        let result = seat.flight.result.get_or_init(read).await.clone();
+        (result, own.into_inner())
     }
 
     fn board<'a>(&'a self, key: &'a Arc<str>, now: Reading) -> Seat<'a> {
@@ -126,7 +141,7 @@ mod tests {
     use super::*;
     use crate::session::cache::Cache;
     use crate::session::store::Listener;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
     use tokio::sync::Notify;
 
     fn unknown() -> Read {
@@ -182,6 +197,6 @@ mod tests {
         );
         let second = flights.join(&key, now, || async { unknown() });
         drop(first);
-        assert!(matches!(second.await, Read::Dead(_)));
+        assert!(matches!(second.await, (Read::Dead(_), true)));
     }
 }

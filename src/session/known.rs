@@ -243,6 +243,11 @@ impl EpochCopy {
         copy
     }
 
+    /// As it was read.
+    pub(super) fn epoch(&self) -> Option<Epoch> {
+        self.epoch
+    }
+
     /// Whether it has not changed since it was read, as far as was told.
     pub(super) fn is_valid(&self) -> bool {
         self.valid.load(Ordering::SeqCst)

@@ -424,4 +424,5 @@ async fn settle(bench: &Bench, done: impl Fn(&Bench) -> bool) {
 
 mod copies;
 mod express;
+mod model;
 mod revival;
