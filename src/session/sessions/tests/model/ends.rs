@@ -19,7 +19,25 @@ fn a_copy_is_filled_while_its_session_ends() {
     }
 }
 
-/// Stands for: a store has no upsert, and a touch that finds nothing ends the copy.
+/// Stands for: who ends a session removes its own copy at once (`delete_presented`), and
+/// does not wait for the news of it.
+#[test]
+fn a_session_ends_where_there_is_a_copy() {
+    for (news, least) in WAYS.into_iter().zip([20, 20, 6]) {
+        let cast = Cast::new(Setting { news, ..PLAIN });
+        let explored = cast.explore(|scene, cast| {
+            let there = other(scene);
+            prime(scene, &cast.one);
+            vec![
+                look(scene, there, &cast.one, "look"),
+                end(scene, there, &cast.one, "end"),
+            ]
+        });
+        enough(&format!("own copy, {news:?}"), least, explored);
+    }
+}
+
+/// Stands for: a store has no upsert.
 #[test]
 fn a_session_slides_while_it_ends() {
     for (news, least) in WAYS.into_iter().zip([26, 88, 27]) {
@@ -104,8 +122,8 @@ fn rotate(scene: &Scene, replica: usize, signed: &Signed) -> Actor {
     .caring_for(&[cared])
 }
 
-/// Stands for: the moment of a login is read before anything else, and compared with
-/// the user's epoch whenever its session is used.
+/// Stands for: the moment of a login is compared with the user's epoch whenever its
+/// session is used.
 #[test]
 fn a_login_runs_while_its_user_signs_out_everywhere() {
     for (news, least) in WAYS.into_iter().zip([3, 20, 60]) {
