@@ -424,5 +424,6 @@ async fn settle(bench: &Bench, done: impl Fn(&Bench) -> bool) {
 
 mod copies;
 mod express;
+mod force;
 mod model;
 mod revival;

@@ -10,21 +10,21 @@ use crate::session::store::redis::RedisUrl;
 use crate::session::store::redis::server::RedisServer;
 use crate::session::store::{self, Opened};
 
-const ROUNDS: usize = 1000;
+const ROUNDS: usize = 500;
 
 /// Within this time an end must have reached the other replica.
-const SOON: Duration = Duration::from_secs(1);
+pub(super) const SOON: Duration = Duration::from_secs(1);
 
-struct Replica {
-    sessions: Arc<Sessions>,
+pub(super) struct Replica {
+    pub(super) sessions: Arc<Sessions>,
     _opened: Opened,
 }
 
 impl Replica {
-    fn of(server: &RedisServer) -> Self {
+    pub(super) fn of(server: &RedisServer, layout: LayoutKind) -> Self {
         let settings = StoreSettings {
             location: StoreLocation::Redis(Box::new(RedisUrl::parse(&server.url()).unwrap())),
-            layout: LayoutKind::Sealed,
+            layout,
             prefix: "sess:".into(),
             timeout: Duration::from_secs(10),
             cache: CacheSettings::default(),
@@ -39,7 +39,7 @@ impl Replica {
         }
     }
 
-    async fn is_alive(&self, rules: &SessionRules, cookie: &HeaderMap) -> bool {
+    pub(super) async fn is_alive(&self, rules: &SessionRules, cookie: &HeaderMap) -> bool {
         match self.sessions.lookup(rules, cookie, true).await.unwrap() {
             Lookup::Live(_) => true,
             Lookup::Dead(Refusal::UnknownSession | Refusal::SessionEnded) => false,
@@ -47,7 +47,12 @@ impl Replica {
         }
     }
 
-    async fn sign_in(&self, rules: &SessionRules, user: &str) -> HeaderMap {
+    pub(super) async fn sign_in(
+        &self,
+        rules: &SessionRules,
+        user: &str,
+        presented: &HeaderMap,
+    ) -> HeaderMap {
         let began = self.sessions.begin_login().await.unwrap();
         let identity = Identity {
             user: user.into(),
@@ -59,11 +64,16 @@ impl Replica {
             user_agent: "curl".into(),
             secure: false,
         };
-        let nobody = HeaderMap::new();
         let created = self
             .sessions
-            .create(rules, began, identity, origin, &nobody);
+            .create(rules, began, identity, origin, presented);
         cookies(&[&created.await.unwrap().cookie])
+    }
+
+    pub(super) async fn settle(&self) {
+        while !self.sessions.shared.touches.is_quiet() {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -85,7 +95,7 @@ async fn use_it(replica: &Replica, rules: [&SessionRules; 2], cookie: &HeaderMap
 #[tokio::test]
 async fn no_session_is_brought_back() {
     let server = RedisServer::start(&[]);
-    let replicas = [Replica::of(&server), Replica::of(&server)];
+    let replicas = [0, 1].map(|_| Replica::of(&server, LayoutKind::Sealed));
     // Each look-up slides, and each other one finds the cookie's secret outdated.
     let eager = |secrets: &[&str]| {
         let mut rules = rules(secrets);
@@ -97,7 +107,7 @@ async fn no_session_is_brought_back() {
     for round in 0..ROUNDS {
         let user = format!("u{}", round % 5);
         let (here, there) = (&replicas[round % 2], &replicas[(round + 1) % 2]);
-        let cookie = here.sign_in(&old, &user).await;
+        let cookie = here.sign_in(&old, &user, &HeaderMap::new()).await;
         assert!(here.is_alive(&old, &cookie).await && there.is_alive(&old, &cookie).await);
         let go = AtomicBool::new(true);
         let ended = async {
@@ -133,14 +143,8 @@ async fn no_session_is_brought_back() {
     }
     // Nothing was left or put back.
     for replica in &replicas {
-        settle_touches(replica).await;
+        replica.settle().await;
     }
     let left = server.obey("EVAL \"return #redis.call('KEYS','sess:*')\" 0");
     assert_eq!(left.trim(), ":0", "slowest end {slowest:?}");
-}
-
-async fn settle_touches(replica: &Replica) {
-    while !replica.sessions.shared.touches.is_quiet() {
-        tokio::task::yield_now().await;
-    }
 }
