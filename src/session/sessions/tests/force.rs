@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use redis::aio::MultiplexedConnection;
+use tokio::task::JoinSet;
 
 use super::revival::{Replica, SOON};
 use super::*;
@@ -227,7 +228,7 @@ async fn force(layout: LayoutKind) {
         }
         false => None,
     };
-    let arena = Arena {
+    let arena = Arc::new(Arena {
         replicas: [0, 1].map(|_| Replica::of(&server, layout.clone())),
         rules: [["a", "n"], ["n", "a"]].map(|secrets| {
             let mut rules = rules(&secrets);
@@ -245,10 +246,14 @@ async fn force(layout: LayoutKind) {
         app,
         keys: Mutex::default(),
         looks: AtomicUsize::new(0),
-    };
+    });
     for batch in 0..BATCHES {
-        let races = (0..AT_ONCE).map(|n| arena.race(batch * AT_ONCE + n));
-        all(races).await;
+        let mut races = JoinSet::new();
+        for number in batch * AT_ONCE..(batch + 1) * AT_ONCE {
+            let arena = arena.clone();
+            races.spawn(async move { arena.race(number).await });
+        }
+        races.join_all().await;
     }
     for replica in &arena.replicas {
         replica.settle().await;
@@ -257,32 +262,15 @@ async fn force(layout: LayoutKind) {
     // What an epoch has ended stays, sealed, until its time is over.
     let ended = if shared { 0 } else { AT_ONCE * BATCHES / 6 };
     assert_eq!(left.trim(), format!(":{ended}"), "something else is left");
-    let (keys, looks) = (arena.keys.lock().unwrap().len(), arena.looks.into_inner());
+    let (keys, looks) = (
+        arena.keys.lock().unwrap().len(),
+        arena.looks.load(Ordering::SeqCst),
+    );
     println!(
         "{layout:?}: {} races, {keys} sessions, {looks} looks",
         AT_ONCE * BATCHES
     );
     assert!(looks > 10 * keys, "nothing was raced");
-}
-
-/// Drives all of them together.
-async fn all(races: impl Iterator<Item = impl Future<Output = ()>>) {
-    let mut races: Vec<_> = races.map(|race| Some(Box::pin(race))).collect();
-    std::future::poll_fn(|context| {
-        for race in &mut races {
-            if race
-                .as_mut()
-                .is_some_and(|r| r.as_mut().poll(context).is_ready())
-            {
-                *race = None;
-            }
-        }
-        match races.iter().all(Option::is_none) {
-            true => std::task::Poll::Ready(()),
-            false => std::task::Poll::Pending,
-        }
-    })
-    .await;
 }
 
 #[tokio::test]
