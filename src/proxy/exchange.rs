@@ -1,19 +1,19 @@
 //! The path of a request, from its head to the head of its response.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, EXPECT, RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
+use http::header::{CONNECTION, RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, Version};
+use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
-use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 
 use super::answer::Answer;
+use super::begun::Begun;
 use super::endpoints::{self, Endpoint};
 use super::record::Record;
-use super::request_id;
 use super::respond::{self, Form};
 use super::set_cookie;
 use super::state::{State, Worker};
@@ -21,7 +21,7 @@ use super::tunnel::{Hold, Tunnel};
 use crate::base::refusal::{Failure, Refusal};
 use crate::policy::{self, Asker, Decision, OnRefusal, Permit, Route};
 use crate::session::Lookup;
-use crate::upstream::request::{Outbound, REQUEST_ID, VIA_PSEUDONYM};
+use crate::upstream::request::{Outbound, REQUEST_ID};
 use crate::wire::body::{Body, BodyFate, BodyWatch, Guarded, Trailers};
 use crate::wire::caching::is_for_all;
 use crate::wire::client::{Client, ConnInfo, Origin};
@@ -30,13 +30,13 @@ use crate::wire::upgrade::{Handshake, Over};
 use crate::wire::{hop, negotiate};
 
 /// Everything that is known of one request beside its body.
-pub struct Exchange<'a> {
+pub struct Exchange {
     /// The live parts.
-    pub worker: &'a Arc<Worker>,
+    pub worker: Arc<Worker>,
     /// The configuration, the same to the request's end.
-    pub state: &'a Arc<State>,
+    pub state: Arc<State>,
     /// The connection.
-    pub conn: &'a ConnInfo,
+    pub conn: Arc<ConnInfo>,
     /// The request's head, as it came; that of a WebSocket handshake over
     /// HTTP/2 as it would be over HTTP/1.1.
     pub head: Parts,
@@ -65,128 +65,89 @@ pub enum Outcome {
 
 /// Serves one request. There is always an answer. `found` is why the request
 /// must be refused, where its bytes gave away what its parsed head does not.
-pub async fn exchange(
-    worker: &Arc<Worker>,
-    conn: &ConnInfo,
+///
+/// What needs no waiting is done at once: whatever is known then has its place in the
+/// future, which is copied for each request.
+pub fn exchange(
+    worker: Arc<Worker>,
+    conn: Arc<ConnInfo>,
     request: Request<Incoming>,
     found: Option<Refusal>,
-) -> Response<Answer> {
-    let state = worker.state.load_full();
-    let (mut head, body) = request.into_parts();
-    let id = request_id::of(conn, &state, &head.headers);
-    let mut record = Box::new(Record::begin(worker, &state, &head, id.clone()));
-    let form = match Form::of(&head.headers) {
-        // In its 200 a client would see a tunnel.
-        Form::Grpc if head.method == Method::CONNECT => Form::Json,
-        form => form,
-    };
-    let protocol = head.extensions.remove::<Protocol>();
-    let handshake = Handshake::take(&mut head, protocol.as_ref().map(Protocol::as_str));
-    let grant = state.cors.grant(&head.headers);
-    let is_head = head.method == Method::HEAD;
-    // On HTTP/2 a stream has an end of its own.
-    let ends = head.version != Version::HTTP_2;
-    let client = match found {
-        Some(refusal) => Err(refusal),
-        None => read_client(conn, &state, &head),
-    };
-    let known = match &client {
-        Ok(client) => Some(client.ip),
-        // What a trusted proxy sends is somebody else's.
-        Err(_) => (!state.trust.trusts_peer(conn)).then_some(conn.peer.ip()),
-    };
-    record.client = Some(known.unwrap_or(conn.peer.ip()));
-    // How long it has to wait, if this is one request too many of it.
-    let mut wait = known.and_then(|ip| worker.limiter.as_ref()?.count(ip).err());
-    let read = client.and_then(|client| {
-        let target = read_target(&head, &mut record)?;
-        Ok((client, target))
-    });
-    let mut secure = conn.tls;
-    let (result, mut record) = match read {
-        Err(refusal) => {
-            // A refusal that ends the connection is not to be another one.
-            wait = wait.filter(|_| found.is_none() && !respond::ends_connection(refusal));
-            let refusal = wait.map_or(refusal, |_| Refusal::RateLimited);
-            (Err((refusal.into(), form)), record)
-        }
-        Ok((client, target)) => {
-            secure = client.secure(state.public_origin.as_ref());
-            let origin = client.own_origin(&target, state.public_origin.as_ref());
-            let mut exchange = Exchange {
-                worker,
-                state: &state,
-                conn,
-                head,
-                handshake,
-                client,
-                target,
-                origin,
-                record,
-            };
-            let result = match wait {
-                Some(_) => Err((Refusal::RateLimited.into(), form)),
-                None => exchange.serve(body, form).await,
-            };
-            (result, exchange.record)
-        }
-    };
-    let mut first = None;
-    let (mut response, lease) = match result {
-        Ok(Outcome::Tunnel(response, took, tunnel)) => {
-            record.upstream = Some(took);
-            record.status = Some(response.status());
-            tunnel.start(record);
-            return response.map(|_| Answer::of_tunnel());
-        }
-        Ok(Outcome::Own(response)) => (response, None),
-        Ok(Outcome::Forwarded(answer)) => {
-            record.upstream = Some(answer.took);
-            let idle = state.body_idle_timeout;
-            let guard = |body| {
-                Guarded::new(body)
-                    .idle(idle)
-                    .trailers(Trailers::Pass)
-                    .into()
-            };
-            let mut response: Response<Body> = answer.response.map(guard);
-            match response.body_mut().begin().await {
-                Ok(frame) => {
-                    first = frame;
-                    (response, Some(answer.lease))
-                }
-                // Nothing of it was sent yet: the client can be told.
-                Err(error) => {
-                    let failure = Failure::new(Refusal::UpstreamProtocolError, &error);
-                    (refuse(&state, &mut record, &failure, form, &id), None)
+) -> impl Future<Output = Response<Answer>> + Send {
+    let begun = Begun::of(worker, conn, request, found);
+    // Not a function with an argument, which would have two places.
+    async move {
+        let (state, id, form) = (&begun.state, &begun.id, begun.form);
+        let (result, mut record) = match begun.read {
+            Err((record, refusal)) => (Err((refusal.into(), form)), record),
+            Ok((mut exchange, body)) => {
+                let result = match begun.wait {
+                    Some(_) => Err((Refusal::RateLimited.into(), form)),
+                    None => exchange.serve(body, form).await,
+                };
+                (result, exchange.record)
+            }
+        };
+        let mut first = None;
+        let (mut response, lease) = match result {
+            Ok(Outcome::Tunnel(response, took, tunnel)) => {
+                record.upstream = Some(took);
+                record.status = Some(response.status());
+                tunnel.start(record);
+                return response.map(|_| Answer::of_tunnel());
+            }
+            Ok(Outcome::Own(response)) => (response, None),
+            Ok(Outcome::Forwarded(answer)) => {
+                record.upstream = Some(answer.took);
+                let idle = state.body_idle_timeout;
+                let guard = |body| {
+                    Guarded::new(body)
+                        .idle(idle)
+                        .trailers(Trailers::Pass)
+                        .into()
+                };
+                let mut response: Response<Body> = answer.response.map(guard);
+                match response.body_mut().begin().await {
+                    Ok(frame) => {
+                        first = frame;
+                        (response, Some(answer.lease))
+                    }
+                    // Nothing of it was sent yet: the client can be told.
+                    Err(error) => {
+                        let failure = Failure::new(Refusal::UpstreamProtocolError, &error);
+                        (refuse(state, &mut record, &failure, form, id), None)
+                    }
                 }
             }
+            Err((failure, form)) => (refuse(state, &mut record, &failure, form, id), None),
+        };
+        let headers = response.headers_mut();
+        if lease.is_none() {
+            headers.insert(REQUEST_ID, id.clone());
         }
-        Err((failure, form)) => (refuse(&state, &mut record, &failure, form, &id), None),
-    };
-    let headers = response.headers_mut();
-    if lease.is_none() {
-        headers.insert(REQUEST_ID, id);
-    }
-    // An application that answers preflights does the rest of CORS as well.
-    if let Some(grant) = grant.filter(|_| lease.is_none() || !state.cors.forward) {
-        if lease.is_some() {
-            state.cors.strip(headers);
+        // An application that answers preflights does the rest of CORS as well.
+        if let Some(grant) = begun
+            .grant
+            .filter(|_| lease.is_none() || !state.cors.forward)
+        {
+            if lease.is_some() {
+                state.cors.strip(headers);
+            }
+            state.cors.write(&grant, headers);
         }
-        state.cors.write(&grant, headers);
+        if let Some(wait) = begun.wait {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds(wait)));
+        }
+        if begun.closes {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some(hsts) = state.hsts.as_ref().filter(|_| begun.secure) {
+            let entry = headers.entry(STRICT_TRANSPORT_SECURITY);
+            entry.or_insert_with(|| hsts.clone());
+        }
+        record.status = Some(response.status());
+        response.map(|body| Answer::new(first, body, begun.is_head, lease, record))
     }
-    if let Some(wait) = wait {
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds(wait)));
-    }
-    if found.is_some() && ends {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    if let Some(hsts) = state.hsts.as_ref().filter(|_| secure) {
-        let entry = headers.entry(STRICT_TRANSPORT_SECURITY);
-        entry.or_insert_with(|| hsts.clone());
-    }
-    record.status = Some(response.status());
-    response.map(|body| Answer::new(first, body, is_head, lease, record))
 }
 
 /// The answer to a request that failed, which is logged and noted.
@@ -208,28 +169,7 @@ fn seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(begun).max(1)
 }
 
-/// The first fact: who asks.
-fn read_client(conn: &ConnInfo, state: &State, head: &Parts) -> Result<Client, Refusal> {
-    hop::check_request_framing(&head.headers, head.version)?;
-    Client::resolve(conn, &head.headers, &state.trust)
-}
-
-/// The second: for what.
-fn read_target(head: &Parts, record: &mut Record) -> Result<Target, Refusal> {
-    let target = Target::parse(&head.method, &head.uri, &head.headers, head.version)?;
-    record.host = Some(target.host().to_owned());
-    if hop::is_looping(&head.headers, VIA_PSEUDONYM) {
-        return Err(Refusal::LoopDetected);
-    }
-    let expects_more =
-        |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    if head.headers.get_all(EXPECT).iter().any(expects_more) {
-        return Err(Refusal::ExpectationFailed);
-    }
-    Ok(target)
-}
-
-impl Exchange<'_> {
+impl Exchange {
     async fn serve(&mut self, body: Incoming, form: Form) -> Result<Outcome, (Failure, Form)> {
         if let Some(response) = self.preflight() {
             return Ok(Outcome::Own(response));
@@ -237,7 +177,7 @@ impl Exchange<'_> {
         if hop::max_forwards(&self.head.method, &self.head.headers) == Some(0) {
             return Ok(Outcome::Own(respond::no_content()));
         }
-        if let Some(endpoint) = Endpoint::find(self.state, self.target.path()) {
+        if let Some(endpoint) = Endpoint::find(&self.state, self.target.path()) {
             // Not within this future, which is copied for each request.
             return Box::pin(endpoints::serve(endpoint, self, body, form))
                 .await
@@ -279,7 +219,7 @@ impl Exchange<'_> {
             Decision::Login(reason) => {
                 self.record.reason = Some(reason);
                 let back = self.target.path_and_query();
-                Ok(Outcome::Own(respond::to_login(self.state, back, reason)))
+                Ok(Outcome::Own(respond::to_login(&self.state, back, reason)))
             }
             Decision::Refuse(refusal) => Err(refusal.into()),
         }
@@ -358,7 +298,7 @@ impl Exchange<'_> {
         let outbound = Outbound {
             permit: &permit,
             client: &self.client,
-            conn: self.conn,
+            conn: &self.conn,
             target: &self.target,
             trust: &self.state.trust,
             cookie: &self.state.sessions.cookie,

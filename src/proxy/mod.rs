@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod answer;
+mod begun;
 pub mod endpoints;
 pub mod exchange;
 pub mod leash;

@@ -5,7 +5,7 @@ use http::HeaderValue;
 use super::exchange::Exchange;
 use crate::session::Session;
 
-impl Exchange<'_> {
+impl Exchange {
     /// Where the application has the cookie too, it would go on with a session that is over
     /// by our rules. Looking it up removes it; what else comes of it is the application's
     /// affair here.

@@ -139,10 +139,8 @@ async fn begin<T: Io>(
                 serve::serve(stream, protocol, serving, answer).await;
                 return;
             }
-            let answer = move |request, found| {
-                let (worker, info) = (worker.clone(), info.clone());
-                async move { exchange(&worker, &info, request, found).await }
-            };
+            let answer =
+                move |request, found| exchange(worker.clone(), info.clone(), request, found);
             serve::serve(stream, protocol, serving, answer).await;
         }
         Ok(Opened::Tls(stream)) => {
@@ -150,10 +148,8 @@ async fn begin<T: Io>(
                 Some(b"h2") => Protocol::Http2,
                 _ => Protocol::Http1,
             };
-            let answer = move |request, found| {
-                let (worker, info) = (worker.clone(), info.clone());
-                async move { exchange(&worker, &info, request, found).await }
-            };
+            let answer =
+                move |request, found| exchange(worker.clone(), info.clone(), request, found);
             let stream = Early::new(stream);
             serve::serve(stream, protocol, serving, answer).await;
         }

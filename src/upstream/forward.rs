@@ -99,7 +99,9 @@ impl Upstreams {
         }
         let own_host = outbound.wants_own_host(&upstream.settings);
         let handshake = outbound.handshake;
-        upstream.send(slot, sent, own_host, handshake).await
+        // Of all that a request waits in, this is the largest; on the heap it is not copied
+        // with the rest.
+        Box::pin(upstream.send(slot, sent, own_host, handshake)).await
     }
 }
 

@@ -20,7 +20,7 @@ use crate::wire::negotiate;
 
 /// The user's sessions, as JSON or as a page. Asking does not slide the idle
 /// timeout, as with `GET /auth/session`.
-pub async fn list(exchange: &mut Exchange<'_>) -> Result<Response<Body>, Failure> {
+pub async fn list(exchange: &mut Exchange) -> Result<Response<Body>, Failure> {
     let session = match asker(exchange).await? {
         Ok(session) => session,
         Err(reason) => {
@@ -28,7 +28,7 @@ pub async fn list(exchange: &mut Exchange<'_>) -> Result<Response<Body>, Failure
             let page = Form::of(headers) == Form::Page;
             if page && exchange.state.login_page {
                 let back = exchange.target.path_and_query();
-                return Ok(respond::to_login(exchange.state, back, reason));
+                return Ok(respond::to_login(&exchange.state, back, reason));
             }
             return Ok(refuse(exchange, reason));
         }
@@ -53,7 +53,7 @@ pub async fn list(exchange: &mut Exchange<'_>) -> Result<Response<Body>, Failure
 
 /// Ends one of the user's own sessions. One of somebody else's is as unknown
 /// as one that never was.
-pub async fn revoke(exchange: &mut Exchange<'_>) -> Result<Response<Body>, Failure> {
+pub async fn revoke(exchange: &mut Exchange) -> Result<Response<Body>, Failure> {
     let session = match asker(exchange).await? {
         Ok(session) => session,
         Err(reason) => return Ok(refuse(exchange, reason)),
@@ -69,7 +69,7 @@ pub async fn revoke(exchange: &mut Exchange<'_>) -> Result<Response<Body>, Failu
 }
 
 /// Ends all of the user's sessions but the one that asks.
-pub async fn revoke_others(exchange: &mut Exchange<'_>) -> Result<Response<Body>, Failure> {
+pub async fn revoke_others(exchange: &mut Exchange) -> Result<Response<Body>, Failure> {
     let session = match asker(exchange).await? {
         Ok(session) => session,
         Err(reason) => return Ok(refuse(exchange, reason)),
@@ -82,7 +82,7 @@ pub async fn revoke_others(exchange: &mut Exchange<'_>) -> Result<Response<Body>
 }
 
 /// The session that asks, or why there is none.
-async fn asker(exchange: &mut Exchange<'_>) -> Result<Result<Session, Refusal>, Failure> {
+async fn asker(exchange: &mut Exchange) -> Result<Result<Session, Refusal>, Failure> {
     match exchange.lookup(false).await? {
         Lookup::Live(session) => Ok(Ok(session)),
         Lookup::Dead(reason) => Ok(Err(reason)),
@@ -93,18 +93,18 @@ async fn asker(exchange: &mut Exchange<'_>) -> Result<Result<Session, Refusal>, 
     }
 }
 
-fn refuse(exchange: &mut Exchange<'_>, reason: Refusal) -> Response<Body> {
+fn refuse(exchange: &mut Exchange, reason: Refusal) -> Response<Body> {
     exchange.record.reason = Some(reason);
     let form = match Form::of(&exchange.head.headers) {
         Form::Page => Form::Page,
         Form::Json | Form::Grpc => Form::Json,
     };
-    respond::refusal(exchange.state, reason, form, &exchange.record.request_id)
+    respond::refusal(&exchange.state, reason, form, &exchange.record.request_id)
 }
 
 /// Back to the page for a form, 204 for a script. No cookie is cleared, even
 /// where it is the asking session that was ended: only a logout does that.
-fn done(exchange: &Exchange<'_>) -> Response<Body> {
+fn done(exchange: &Exchange) -> Response<Body> {
     let posted = exchange.head.method == Method::POST;
     if posted && logout::is_form(&exchange.head.headers) {
         return respond::see_other(&format!("{}/sessions", exchange.state.endpoints));
@@ -112,7 +112,7 @@ fn done(exchange: &Exchange<'_>) -> Response<Body> {
     respond::no_content()
 }
 
-fn entry(exchange: &Exchange<'_>, own: &Session, device: &Device) -> Value {
+fn entry(exchange: &Exchange, own: &Session, device: &Device) -> Value {
     let rules = &exchange.state.sessions;
     let now = exchange.worker.sessions.now();
     // Nobody knows when an application made its sessions, and they may have no end.
@@ -130,7 +130,7 @@ fn entry(exchange: &Exchange<'_>, own: &Session, device: &Device) -> Value {
     })
 }
 
-fn page(exchange: &Exchange<'_>, own: &Session, devices: &[Device]) -> Response<Body> {
+fn page(exchange: &Exchange, own: &Session, devices: &[Device]) -> Response<Body> {
     let now = exchange.worker.sessions.now();
     let both = |moment: Timestamp| (words(moment, now), machine(moment));
     let entries: Vec<DeviceEntry> = devices
@@ -153,7 +153,7 @@ fn page(exchange: &Exchange<'_>, own: &Session, devices: &[Device]) -> Response<
         devices: &entries,
         prefix: &exchange.state.endpoints,
     });
-    respond::page(exchange.state, StatusCode::OK, html)
+    respond::page(&exchange.state, StatusCode::OK, html)
 }
 
 /// RFC 3339, to the second.

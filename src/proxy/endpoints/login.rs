@@ -47,7 +47,7 @@ struct JsonAttempt {
 }
 
 /// The page, or the way back for those who are signed in.
-pub async fn page(exchange: &mut Exchange<'_>) -> Result<Response<Body>, Failure> {
+pub async fn page(exchange: &mut Exchange) -> Result<Response<Body>, Failure> {
     let query = exchange.target.query().unwrap_or_default();
     let mut asked = (None, None);
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -82,10 +82,7 @@ pub async fn page(exchange: &mut Exchange<'_>) -> Result<Response<Body>, Failure
 }
 
 /// Checks the credentials and creates the session.
-pub async fn sign_in(
-    exchange: &mut Exchange<'_>,
-    body: Incoming,
-) -> Result<Response<Body>, Failure> {
+pub async fn sign_in(exchange: &mut Exchange, body: Incoming) -> Result<Response<Body>, Failure> {
     let attempt = read(exchange, body).await?;
     if !cookie_would_be_kept(exchange) {
         exchange.record.reason = Some(Refusal::InsecureConnection);
@@ -118,8 +115,8 @@ pub async fn sign_in(
 }
 
 /// `None`: the credentials are wrong.
-async fn check(exchange: &mut Exchange<'_>, attempt: &Attempt) -> Result<Option<Created>, Failure> {
-    let (worker, rules) = (exchange.worker, &exchange.state.sessions);
+async fn check(exchange: &mut Exchange, attempt: &Attempt) -> Result<Option<Created>, Failure> {
+    let (worker, rules) = (&exchange.worker, &exchange.state.sessions);
     let began = worker.sessions.begin_login().await?;
     let credentials = Credentials {
         username: attempt.username.clone(),
@@ -147,7 +144,7 @@ async fn check(exchange: &mut Exchange<'_>, attempt: &Attempt) -> Result<Option<
 }
 
 fn succeed(
-    exchange: &Exchange<'_>,
+    exchange: &Exchange,
     attempt: &Attempt,
     created: &Created,
 ) -> Result<Response<Body>, Failure> {
@@ -178,7 +175,7 @@ fn succeed(
     Ok(response)
 }
 
-fn reject(exchange: &Exchange<'_>, attempt: &Attempt) -> Result<Response<Body>, Failure> {
+fn reject(exchange: &Exchange, attempt: &Attempt) -> Result<Response<Body>, Failure> {
     let refusal = Refusal::InvalidCredentials;
     let mut response = if attempt.is_form && exchange.state.login_page {
         let round = attempt.round.unwrap_or(0);
@@ -197,7 +194,7 @@ fn reject(exchange: &Exchange<'_>, attempt: &Attempt) -> Result<Response<Body>, 
     Ok(response)
 }
 
-async fn read(exchange: &Exchange<'_>, body: Incoming) -> Result<Attempt, Failure> {
+async fn read(exchange: &Exchange, body: Incoming) -> Result<Attempt, Failure> {
     let kind = text(&exchange.head.headers, CONTENT_TYPE.as_str()).to_ascii_lowercase();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     let is_form = match kind {
@@ -250,7 +247,7 @@ async fn read(exchange: &Exchange<'_>, body: Incoming) -> Result<Attempt, Failur
 
 /// Where a browser goes once it is signed in: where it asked to, if that is
 /// ours, else where the operator said.
-fn place_after(exchange: &Exchange<'_>, rd: Option<&str>) -> String {
+fn place_after(exchange: &Exchange, rd: Option<&str>) -> String {
     rd.filter(|rd| !rd.is_empty())
         .and_then(|rd| {
             let own = exchange.origin.as_ref();
@@ -268,7 +265,7 @@ fn place_after(exchange: &Exchange<'_>, rd: Option<&str>) -> String {
 }
 
 fn show_page(
-    exchange: &Exchange<'_>,
+    exchange: &Exchange,
     status: StatusCode,
     rd: Option<&str>,
     username: &str,
@@ -282,17 +279,17 @@ fn show_page(
         round,
         action: &format!("{}/login", exchange.state.endpoints),
     });
-    respond::page(exchange.state, status, html)
+    respond::page(&exchange.state, status, html)
 }
 
 /// Whether the browser would take the cookie that a login sets: not if it needs
 /// `Secure` and the connection is not secure as the browser sees it.
-fn cookie_would_be_kept(exchange: &Exchange<'_>) -> bool {
+fn cookie_would_be_kept(exchange: &Exchange) -> bool {
     !exchange.state.sessions.cookie.needs_secure() || exchange.is_secure()
 }
 
 /// What was seen, as (what, finding). The page says what to make of it.
-fn findings(exchange: &Exchange<'_>) -> Vec<(String, String)> {
+fn findings(exchange: &Exchange) -> Vec<(String, String)> {
     let cookie = &exchange.state.sessions.cookie;
     let scheme = exchange.client.scheme.as_str();
     let secure = match cookie.is_secure(exchange.is_secure()) {
@@ -326,19 +323,19 @@ fn findings(exchange: &Exchange<'_>) -> Vec<(String, String)> {
     .into()
 }
 
-fn mismatch(exchange: &Exchange<'_>, refusal: Refusal) -> Response<Body> {
+fn mismatch(exchange: &Exchange, refusal: Refusal) -> Response<Body> {
     let html = exchange.state.pages.mismatch(&MismatchPage {
         findings: &findings(exchange),
         reason: refusal.label(),
         request_id: exchange.record.request_id.to_str().unwrap_or_default(),
         link: Some(("Try again", &format!("{}/login", exchange.state.endpoints))),
     });
-    let mut response = respond::page(exchange.state, refusal.status(), html);
+    let mut response = respond::page(&exchange.state, refusal.status(), html);
     respond::mark(&mut response, refusal);
     response
 }
 
-fn mismatch_json(exchange: &Exchange<'_>) -> Response<Body> {
+fn mismatch_json(exchange: &Exchange) -> Response<Body> {
     let refusal = Refusal::InsecureConnection;
     let findings: serde_json::Map<String, serde_json::Value> = findings(exchange)
         .into_iter()

@@ -15,14 +15,14 @@ use crate::wire::body::Body;
 use crate::wire::negotiate;
 
 /// Ends this session.
-pub async fn one(exchange: &mut Exchange<'_>) -> Result<Response<Body>, Failure> {
+pub async fn one(exchange: &mut Exchange) -> Result<Response<Body>, Failure> {
     let (sessions, rules) = (&exchange.worker.sessions, &exchange.state.sessions);
     sessions.end(rules, &exchange.head.headers).await?;
     answer(exchange)
 }
 
 /// Ends all sessions of this user.
-pub async fn all(exchange: &mut Exchange<'_>) -> Result<Response<Body>, Failure> {
+pub async fn all(exchange: &mut Exchange) -> Result<Response<Body>, Failure> {
     let lookup = exchange.lookup(false).await?;
     let (sessions, rules) = (&exchange.worker.sessions, &exchange.state.sessions);
     match lookup {
@@ -40,7 +40,7 @@ pub async fn all(exchange: &mut Exchange<'_>) -> Result<Response<Body>, Failure>
 }
 
 /// 303 for a form, 204 for a script; the cookie is expired where there was one.
-fn answer(exchange: &Exchange<'_>) -> Result<Response<Body>, Failure> {
+fn answer(exchange: &Exchange) -> Result<Response<Body>, Failure> {
     let headers = &exchange.head.headers;
     let mut response = if is_form(headers) {
         respond::see_other(&exchange.state.after_logout)

@@ -79,7 +79,7 @@ impl Endpoint {
 /// What each endpoint refuses.
 pub async fn serve(
     endpoint: Endpoint,
-    exchange: &mut Exchange<'_>,
+    exchange: &mut Exchange,
     body: Incoming,
     form: Form,
 ) -> Result<Response<Body>, Failure> {
@@ -109,7 +109,7 @@ pub async fn serve(
             let id = exchange.record.request_id.clone();
             exchange.record.reason = Some(crate::base::refusal::Refusal::MethodNotAllowed);
             Ok(respond::method_not_allowed(
-                exchange.state,
+                &exchange.state,
                 endpoint.methods(),
                 form,
                 &id,

@@ -15,13 +15,13 @@ use crate::wire::body::Body;
 /// 200 with user and remaining seconds, or 401 with the reason. Asking does
 /// not slide the idle timeout: a page that asks every minute would otherwise
 /// never sign anybody out.
-pub async fn show(exchange: &mut Exchange<'_>) -> Result<Response<Body>, Failure> {
+pub async fn show(exchange: &mut Exchange) -> Result<Response<Body>, Failure> {
     let session = match exchange.lookup(false).await? {
         Lookup::Live(session) => session,
         Lookup::Dead(reason) => {
             exchange.record.reason = Some(reason);
             let id = exchange.record.request_id.clone();
-            return Ok(respond::refusal(exchange.state, reason, Form::Json, &id));
+            return Ok(respond::refusal(&exchange.state, reason, Form::Json, &id));
         }
         Lookup::NotNeeded => {
             let cause = "the session was not looked up";
