@@ -58,6 +58,11 @@ impl Data {
         Self(record.to_string())
     }
 
+    /// Gives back the room that the text does not need.
+    pub fn shrink(&mut self) {
+        self.0.shrink_to_fit();
+    }
+
     /// The text.
     pub fn text(&self) -> &str {
         &self.0

@@ -23,7 +23,7 @@ pub struct Known {
     pub key: Arc<str>,
     /// What logs call the session.
     pub handle: Arc<str>,
-    /// Its clear head.
+    /// Its clear head, without what only the list of devices shows.
     pub head: Head,
     /// Its fields.
     pub data: Data,
@@ -32,7 +32,7 @@ pub struct Known {
     /// The roles at `session.roles`.
     pub roles: Vec<String>,
     /// Its own terms, if applications share it.
-    pub terms: Option<Terms>,
+    pub terms: Option<Box<Terms>>,
     /// When it was last used, in milliseconds.
     seen: AtomicU64,
     /// The epoch of its user.
@@ -87,8 +87,15 @@ impl Known {
         settings: &SessionSettings,
     ) -> Self {
         let Opened {
-            head, data, terms, ..
+            mut head,
+            mut data,
+            terms,
+            ..
         } = opened;
+        // A hundred thousand of these are kept.
+        (head.address, head.user_agent) = (String::new(), String::new());
+        head.user.shrink_to_fit();
+        data.shrink();
         let user = data.user(&settings.user).unwrap_or_default();
         let roles = data
             .at(&settings.roles)
@@ -103,7 +110,7 @@ impl Known {
             data,
             user,
             roles,
-            terms,
+            terms: terms.map(Box::new),
             seen: AtomicU64::new(seen.0),
             epoch,
             era,
@@ -168,7 +175,13 @@ impl Known {
 
     /// Why it is no live session of a user at `now`, if so.
     pub fn over(&self, now: Timestamp, settings: &SessionSettings) -> Option<Refusal> {
-        if let Some(over) = expired(&self.head, self.terms.as_ref(), self.seen(), now, settings) {
+        if let Some(over) = expired(
+            &self.head,
+            self.terms.as_deref(),
+            self.seen(),
+            now,
+            settings,
+        ) {
             return Some(over);
         }
         if !self.head.is_newer_than(self.epoch.epoch) {
@@ -194,7 +207,7 @@ impl Known {
 
     /// When it ends if it is not used; `None`: never.
     pub fn idle_end(&self, settings: &SessionSettings) -> Option<Timestamp> {
-        let idle = idle_timeout(self.terms.as_ref(), settings)?;
+        let idle = idle_timeout(self.terms.as_deref(), settings)?;
         Some(self.seen().after(idle))
     }
 

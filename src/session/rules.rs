@@ -106,7 +106,7 @@ impl SessionRules {
     /// put off by this use, and the cookie has one.
     pub fn prolongs_cookie(&self, session: &Session) -> bool {
         let lasts = |terms: &Terms| terms.cookie.max_age().is_some();
-        session.touched && self.cookie.persistent && session.terms.as_ref().is_some_and(lasts)
+        session.touched && self.cookie.persistent && session.terms.as_deref().is_some_and(lasts)
     }
 
     /// The `Set-Cookie` that gives the browser its cookie once more, signed with the first

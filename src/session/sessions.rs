@@ -323,7 +323,7 @@ impl Sessions {
     /// `touch_interval`. Answers whether this use of it is being written.
     pub fn slide(self: &Arc<Self>, rules: &SessionRules, session: &Session) -> bool {
         let now = self.clock.now();
-        let (settings, terms) = (&rules.settings, session.terms.as_ref());
+        let (settings, terms) = (&rules.settings, session.terms.as_deref());
         let own = idle_timeout(terms, settings).map_or(Duration::MAX, |idle| idle / 10);
         let interval = settings.touch_interval.min(own);
         if now.since(session.seen()) < interval {
