@@ -70,7 +70,7 @@ impl Schema {
                 || e.t::oid || ' ' || b.t::oid || ' ' || ((\
                 select count(*) from pg_catalog.pg_trigger \
                 where tgrelid in (s.t::oid, e.t::oid) and tgenabled in ('O', 'A') \
-                and tgname in ('cloakroom_shared_guard', 'cloakroom_shared_made_or_removed', \
+                and tgname in ('cloakroom_shared_guard', 'cloakroom_shared_removed', \
                 'cloakroom_shared_changed', 'cloakroom_shared_emptied', \
                 'cloakroom_epoch_changed', 'cloakroom_epoch_emptied')) + (\
                 to_regprocedure('cloakroom_end(regclass, text, bigint)') is not null)::int) \

@@ -92,6 +92,9 @@ $end$;
 
 -- Tells every replica what has changed, whoever changes it; and in which time zone it
 -- was written, on which the meaning of its column "expire" depends.
+--
+-- Transactions that tell something commit one after the other, all over the server. So
+-- only what somebody may have a copy of is told: nobody has one of what was not there.
 create or replace function cloakroom_tell_shared() returns trigger
 language plpgsql as $tell$
 declare
@@ -102,7 +105,7 @@ begin
     if tg_op <> 'TRUNCATE' then
         payload := 'shared ' || tg_relid::bigint || ' '
             || extract(timezone from now())::bigint || ' '
-            || case when tg_op = 'INSERT' then new.sid else old.sid end;
+            || old.sid;
     end if;
     -- Longer ones are refused, and the change with them.
     if octet_length(payload) > 7900 then
@@ -119,16 +122,24 @@ language plpgsql as $share$
 begin
     execute format('create or replace trigger cloakroom_shared_guard
         before insert on %s for each row execute function cloakroom_guard()', sessions);
-    execute format('create or replace trigger cloakroom_shared_made_or_removed
-        after insert or delete on %s for each row
+    execute format('create or replace trigger cloakroom_shared_removed
+        after delete on %s for each row
         execute function cloakroom_tell_shared()', sessions);
-    -- A session that is used gets a later end, which nobody has to be told.
-    execute format('create or replace trigger cloakroom_shared_changed
+    -- A session that is used gets a later end, which nobody has to be told. Some
+    -- applications save the whole of it then, with the moment at which the cookie ends,
+    -- on which nothing rests. It is found as text: a record may hold what json operators
+    -- raise an error for, such as half a surrogate pair.
+    execute format($changed$create or replace trigger cloakroom_shared_changed
         after update on %s for each row
-        when (old.sess::text is distinct from new.sess::text
-            or old.sid is distinct from new.sid
-            or new.expire < old.expire - interval ''1 second'')
-        execute function cloakroom_tell_shared()', sessions);
+        when (old.sid is distinct from new.sid
+            or new.expire < old.expire - interval '1 second'
+            or case when old.sess::text is distinct from new.sess::text then
+                regexp_replace(old.sess::text,
+                    '^([{]"cookie":[{][^{}]*?"expires":")[-+0-9.:TZ]+"', E'\\1"')
+                is distinct from regexp_replace(new.sess::text,
+                    '^([{]"cookie":[{][^{}]*?"expires":")[-+0-9.:TZ]+"', E'\\1"')
+                else false end)
+        execute function cloakroom_tell_shared()$changed$, sessions);
     execute format('create or replace trigger cloakroom_shared_emptied
         after truncate on %s for each statement
         execute function cloakroom_tell_shared()', sessions);
