@@ -51,8 +51,10 @@ begin
         return new;
     end if;
     -- An end waits until this row is written, or this until the end is. The next
-    -- statement sees what was done meanwhile.
-    perform pg_advisory_xact_lock(hashtextextended(new.sid, tg_relid::bigint));
+    -- statement sees what was done meanwhile. There are few locks for many ids: a server
+    -- has room for some thousands, and one transaction may write many rows.
+    perform pg_advisory_xact_lock_shared(hashtextextended(
+        'cloakroom ' || (hashtextextended(new.sid, 0) & 255), tg_relid::bigint));
     execute format(
         'select exists (select from %I.cloakroom_shared where sessions = $1 '
         'and sid = $2 and facts is null and expires > clock_timestamp())',
@@ -75,8 +77,10 @@ declare
     name constant text := (select relname from pg_catalog.pg_class where oid = sessions);
     alive boolean;
 begin
-    perform pg_catalog.pg_advisory_xact_lock(
-        pg_catalog.hashtextextended(ended, sessions::oid::bigint));
+    -- The lock of the guard, and nobody beside.
+    perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(
+        'cloakroom ' || (pg_catalog.hashtextextended(ended, 0) & 255),
+        sessions::oid::bigint));
     execute pg_catalog.format(
         'delete from %s where sid = $1 returning expire > clock_timestamp()', sessions)
         into alive using ended;

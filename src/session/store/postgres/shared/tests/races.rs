@@ -61,6 +61,30 @@ async fn a_save_that_is_half_done_is_waited_for() {
     assert!(!bench.app.set("a", &json("u1", 60), HOUR).await);
 }
 
+/// A load of many rows takes no more locks than a server has room for, and what has ended
+/// stays so in it too.
+#[tokio::test]
+async fn many_rows_can_be_written_at_once() {
+    let bench = Bench::new().await;
+    assert_eq!(bench.store.delete("sess:s7").await, Ok(false));
+    bench.server.sql(
+        "insert into session select 's' || n, '{}', now() + interval '1 hour' \
+         from generate_series(1, 30000) as n",
+    );
+    assert_eq!(bench.count("session"), "29999");
+    // Saves of the same lock do not wait for each other.
+    bench.app.client.batch_execute("begin").await.unwrap();
+    assert!(bench.app.set("x", "{}", HOUR).await);
+    let other = App::at(&bench.server.url()).await;
+    for n in 0..600 {
+        let sid = format!("y{n}");
+        let saved = other.set(&sid, "{}", HOUR);
+        let saved = tokio::time::timeout(Duration::from_secs(30), saved);
+        assert_eq!(saved.await, Ok(true), "y{n}");
+    }
+    bench.app.client.batch_execute("commit").await.unwrap();
+}
+
 #[tokio::test]
 async fn touches_lose_nothing_that_the_application_writes() {
     let bench = Arc::new(Bench::new().await);
