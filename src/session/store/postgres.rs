@@ -139,6 +139,10 @@ impl PostgresTarget {
                 "{}; the application makes this table: connect-pg-simple does with createTableIfMissing, or run its table.sql; after the ? of store.url, schema=NAME and table=NAME say which it is",
                 words(error)
             )),
+            NotReady::Unfit(why) => self.unavailable(&format!(
+                "the table {:?} cannot be shared, because {why}: a logout there could be undone, and changes would not be told; it must be a plain table",
+                self.url.table()
+            )),
             NotReady::Triggers => self.unavailable(&format!(
                 "its triggers are missing or disabled; let the owner of the tables run {}",
                 self.schema.files

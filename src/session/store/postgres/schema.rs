@@ -43,6 +43,9 @@ pub(super) struct Schema {
     pub(super) channel: String,
     /// Said to each connection first; it gives no row.
     pub(super) place: String,
+    /// Why the application's table cannot be shared; null if it can. Empty if there is
+    /// none.
+    unfit: String,
 }
 
 impl Schema {
@@ -56,6 +59,7 @@ impl Schema {
             parts: "5",
             channel: channel("'cloakroom_session'"),
             place: String::new(),
+            unfit: String::new(),
         }
     }
 
@@ -65,6 +69,12 @@ impl Schema {
     pub(super) fn shared(table: &str) -> Self {
         let name = quoted(table);
         let table = literal(&name);
+        // On anything else, triggers of rows are not run, or not on all ways to a row.
+        let fit = format!(
+            "exists (select from pg_catalog.pg_class where oid = to_regclass({table}) \
+            and relkind = 'r') and not exists (select from pg_catalog.pg_inherits \
+            where to_regclass({table})::oid in (inhrelid, inhparent))"
+        );
         let mark = format!(
             "select s.t::oid || ' ' || extract(timezone from now())::bigint || ' ' \
                 || e.t::oid || ' ' || b.t::oid || ' ' || ((\
@@ -73,7 +83,7 @@ impl Schema {
                 and tgname in ('cloakroom_shared_guard', 'cloakroom_shared_removed', \
                 'cloakroom_shared_changed', 'cloakroom_shared_emptied', \
                 'cloakroom_epoch_changed', 'cloakroom_epoch_emptied')) + (\
-                to_regprocedure('cloakroom_end(regclass, text, bigint)') is not null)::int) \
+                to_regprocedure('cloakroom_end(regclass, text, bigint)') is not null)::int + ({fit})::int) \
             from (select to_regclass({table}) as t) as s, \
                 (select to_regclass('cloakroom_epoch') as t) as e, \
                 (select to_regclass('cloakroom_shared') as t) as b"
@@ -84,14 +94,21 @@ impl Schema {
             make: format!(
                 "lock table {name} in share row exclusive mode; {TABLES} {SHARED} select cloakroom_share({table}::regclass);"
             ),
-            present: format!("select split_part(mark, ' ', 5) = '7' from ({mark}) as it (mark)"),
-            parts: "7",
+            present: format!("select split_part(mark, ' ', 5) = '8' from ({mark}) as it (mark)"),
+            parts: "8",
             channel: channel(&table),
             // All of it is where the application's table is.
             place: format!(
                 " select set_config('search_path', quote_ident(n.nspname), false) \
                 from pg_catalog.pg_class c join pg_catalog.pg_namespace n \
                 on n.oid = c.relnamespace where c.oid = to_regclass({table});"
+            ),
+            unfit: format!(
+                "select case relkind when 'p' then 'it is partitioned' when 'v' then 'it is a view' \
+                when 'm' then 'it is a view' when 'f' then 'it is a foreign table' when 'r' then \
+                'it inherits from a table, or another from it, or it is a partition' \
+                else 'it is none' end \
+                from pg_catalog.pg_class where oid = to_regclass({table}) and not ({fit})"
             ),
             mark,
         }
@@ -111,6 +128,7 @@ impl Schema {
     /// are run before.
     pub(super) async fn tables(&self, client: &Client, settings: &str) -> Result<(), NotReady> {
         let there = |answer: &Option<String>| answer.as_deref() == Some("t");
+        self.check_table(client, settings).await?;
         let sql = format!("{settings}{} {}", self.place, self.present);
         match there(&last(client, &sql).await?) {
             true => Ok(()),
@@ -128,6 +146,7 @@ impl Schema {
             let parts = mark.as_deref().and_then(|mark| mark.split(' ').next_back());
             parts == Some(self.parts)
         };
+        self.check_table(client, settings).await?;
         let sql = format!("{settings}{} {}", self.place, self.mark);
         let mut mark = last(client, &sql).await?;
         if !complete(&mark) {
@@ -136,6 +155,17 @@ impl Schema {
         }
         mark.filter(|mark| complete(&Some(mark.clone())))
             .ok_or(NotReady::Triggers)
+    }
+
+    /// Whether the application's table, if there is one, is one on which triggers work.
+    async fn check_table(&self, client: &Client, settings: &str) -> Result<(), NotReady> {
+        if self.unfit.is_empty() {
+            return Ok(());
+        }
+        match last(client, &format!("{settings} {}", self.unfit)).await? {
+            Some(why) => Err(NotReady::Unfit(why)),
+            None => Ok(()),
+        }
     }
 
     /// Makes all that is missing, unless somebody else did while this waited. An error
@@ -180,6 +210,8 @@ pub(super) enum NotReady {
     Triggers,
     /// The application's table is missing.
     NoApplication(Error),
+    /// The application's table is of another kind than can be shared: this one.
+    Unfit(String),
 }
 
 impl From<Error> for NotReady {

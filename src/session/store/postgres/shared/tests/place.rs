@@ -40,6 +40,58 @@ async fn it_works_in_the_time_zone_and_the_table_of_the_application() {
     );
 }
 
+/// Triggers of the whole are not those of its parts.
+#[tokio::test]
+async fn a_table_in_parts_is_refused_with_the_reason() {
+    let server = PostgresServer::start();
+    let clock = Clock::fixed(Timestamp(1_800_000_000_000));
+    let columns = "sid varchar primary key, sess json not null, expire timestamp(6) not null";
+    for (made, reason) in [
+        (
+            format!(
+                "create table session ({columns}) partition by hash (sid); \
+                 create table part partition of session for values with (modulus 1, remainder 0)"
+            ),
+            "it is partitioned",
+        ),
+        (
+            format!("create table whole ({columns}); create view session as select * from whole"),
+            "it is a view",
+        ),
+        (
+            format!("create table whole ({columns}); create table session () inherits (whole)"),
+            "it inherits",
+        ),
+        (
+            format!("create table session ({columns}); create table part () inherits (session)"),
+            "it inherits",
+        ),
+    ] {
+        server.sql("drop schema public cascade; create schema public");
+        server.sql(&made);
+        let store = SharedPostgresStore::new(target(&server.url()), clock.clone());
+        let error = store.load("sess:a").await.unwrap_err().to_string();
+        let said = format!("the table \"session\" cannot be shared, because {reason}");
+        assert!(error.contains(&said), "{error}");
+        let made = "select count(*) from pg_class where relname like 'cloakroom%'";
+        assert_eq!(server.sql(made), "0");
+    }
+}
+
+/// Also where it becomes one later.
+#[tokio::test]
+async fn a_table_that_gets_parts_is_refused_from_then_on() {
+    let bench = Bench::new().await;
+    bench.store.ping().await.unwrap();
+    bench.server.sql("create table part () inherits (session)");
+    let other = SharedPostgresStore::new(target(&bench.server.url()), bench.clock.clone());
+    let error = other.load("sess:a").await.unwrap_err().to_string();
+    assert!(error.contains("cannot be shared"), "{error}");
+    bench.server.sql("drop table part");
+    let other = SharedPostgresStore::new(target(&bench.server.url()), bench.clock.clone());
+    assert_eq!(other.load("sess:a").await, Ok(None));
+}
+
 #[tokio::test]
 async fn with_its_own_role_it_needs_no_more_than_the_documented_rights() {
     let server = PostgresServer::start();
