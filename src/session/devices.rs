@@ -12,8 +12,9 @@ use std::time::Duration;
 use super::record::{Head, Terms, expired, idle_timeout};
 use super::rules::SessionRules;
 use super::sessions::{EPOCH_MARGIN, Sessions};
-use super::store::{Epoch, Found, Listener, Page, user_name};
+use super::store::{Epoch, Found, Listener, Page, StoreError, user_name};
 use super::token::handle_of;
+use crate::base::BoxFuture;
 use crate::base::clock::Timestamp;
 use crate::base::metrics::{EndCause, StoreOperation};
 use crate::base::refusal::{Failure, Refusal};
@@ -80,7 +81,26 @@ impl Sessions {
     ///
     /// [`Refusal::StoreUnavailable`].
     pub async fn devices(&self, rules: &SessionRules, user: &str) -> Result<Vec<Device>, Failure> {
-        let found = self.store.of_user(user);
+        self.read_devices(rules, user, self.store.of_user_to_list(user))
+            .await
+    }
+
+    /// The same, for whoever has to end some of them.
+    async fn devices_to_end(
+        &self,
+        rules: &SessionRules,
+        user: &str,
+    ) -> Result<Vec<Device>, Failure> {
+        self.read_devices(rules, user, self.store.of_user(user))
+            .await
+    }
+
+    async fn read_devices(
+        &self,
+        rules: &SessionRules,
+        user: &str,
+        found: BoxFuture<'_, Result<Vec<Found>, StoreError>>,
+    ) -> Result<Vec<Device>, Failure> {
         let found = self.timed(StoreOperation::OfUser, found).await?;
         let epoch = self.epoch_of(user).await?;
         let now = self.now();
@@ -142,7 +162,7 @@ impl Sessions {
         user: &str,
         handle: &str,
     ) -> Result<bool, Failure> {
-        let devices = self.devices(rules, user).await?;
+        let devices = self.devices_to_end(rules, user).await?;
         let Some(device) = devices.iter().find(|device| &*device.handle == handle) else {
             return Ok(false);
         };
@@ -162,7 +182,7 @@ impl Sessions {
         own: &str,
     ) -> Result<usize, Failure> {
         let mut ended = 0;
-        for device in self.devices(rules, user).await? {
+        for device in self.devices_to_end(rules, user).await? {
             if *device.key != *own && self.end_one(&device.key, EndCause::Revoked).await? {
                 ended += 1;
             }
@@ -177,7 +197,7 @@ impl Sessions {
     ///
     /// [`Refusal::StoreUnavailable`]: some may still be alive.
     pub async fn revoke_user(&self, rules: &SessionRules, user: &str) -> Result<usize, Failure> {
-        let devices = self.devices(rules, user).await?;
+        let devices = self.devices_to_end(rules, user).await?;
         let raised = self.store.raise_epoch(user, epoch_life(rules));
         let raised = self.timed(StoreOperation::RaiseEpoch, raised).await;
         self.shared.epoch_changed(&user_name(user));
@@ -217,7 +237,12 @@ impl Sessions {
             return Ok(());
         }
         let mut superseded = false;
-        for device in self.devices(rules, user).await?.into_iter().skip(limit) {
+        for device in self
+            .devices_to_end(rules, user)
+            .await?
+            .into_iter()
+            .skip(limit)
+        {
             self.end_one(&device.key, EndCause::Limit).await?;
             superseded |= *device.key == *own;
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{Found, NewRecord, StoreError, StoredRecord};
 use crate::base::clock::{Timestamp, millis};
@@ -13,6 +14,60 @@ use crate::session::record::Head;
 
 /// What is said of a record that never ends by itself, about a hundred years.
 const LONGEST_TTL: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+
+/// How long whoever ends sessions, or signs in, waits for others who do, at least. It is
+/// long, since what does not end must be ended by asking again.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a search through all records is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To end sessions, or to see whether some must end.
+    End,
+    /// To show them.
+    List,
+}
+
+/// Turns at searching through all records. Applications keep no index, so each search costs
+/// the server what all sessions together weigh; one process does one of a purpose at a time.
+/// Those who look at lists, which anybody may as often as he likes, take no turn from those
+/// who end something.
+pub(super) struct Searches {
+    ends: Semaphore,
+    lists: Semaphore,
+}
+
+impl Default for Searches {
+    fn default() -> Self {
+        Self {
+            ends: Semaphore::new(1),
+            lists: Semaphore::new(1),
+        }
+    }
+}
+
+impl Searches {
+    /// A turn, which lasts until it is dropped. `timeout` is `store.timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Timeout`] if others have taken too long: `timeout` for lists, some
+    /// seconds for ends.
+    pub(super) async fn turn(
+        &self,
+        purpose: Purpose,
+        timeout: Duration,
+    ) -> Result<SemaphorePermit<'_>, StoreError> {
+        let (turns, limit) = match purpose {
+            Purpose::End => (&self.ends, timeout.max(PATIENCE)),
+            Purpose::List => (&self.lists, timeout),
+        };
+        match tokio::time::timeout(limit, turns.acquire()).await {
+            Ok(turn) => turn.map_err(|error| StoreError::Unavailable(error.to_string())),
+            Err(_) => Err(StoreError::Timeout(limit)),
+        }
+    }
+}
 
 /// What the store has under a record's key.
 pub(super) struct Stored {
@@ -98,4 +153,35 @@ pub(super) fn is_of(found: &Found, user: &str, path: &str) -> bool {
 fn span_of(json: &[u8]) -> Option<Duration> {
     let record = Record::read(json).ok().flatten()?;
     Some(record.cookie().span())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_millis(500);
+
+    #[tokio::test(start_paused = true)]
+    async fn ends_wait_for_ends_and_never_for_lists() {
+        let searches = Searches::default();
+        let list = searches.turn(Purpose::List, TIMEOUT).await.unwrap();
+        let start = tokio::time::Instant::now();
+        let end = searches.turn(Purpose::End, TIMEOUT).await.unwrap();
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        // Another list is not worth a long wait.
+        let refused = searches.turn(Purpose::List, TIMEOUT).await;
+        assert_eq!(refused.err(), Some(StoreError::Timeout(TIMEOUT)));
+        drop(list);
+        assert!(searches.turn(Purpose::List, TIMEOUT).await.is_ok());
+
+        // Another end is, up to a point.
+        let refused = searches.turn(Purpose::End, TIMEOUT).await;
+        assert_eq!(refused.err(), Some(StoreError::Timeout(PATIENCE)));
+        let release = async {
+            tokio::time::sleep(TIMEOUT * 10).await;
+            drop(end);
+        };
+        let (turn, ()) = tokio::join!(searches.turn(Purpose::End, TIMEOUT), release);
+        assert!(turn.is_ok());
+    }
 }

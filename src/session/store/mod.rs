@@ -147,6 +147,15 @@ pub trait SessionStore: Send + Sync {
     /// record is left out.
     fn of_user<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<Vec<Found>, StoreError>>;
 
+    /// The same, to be shown and for nothing else. Where it is dear, it may fail soon while
+    /// others ask, and never makes [`SessionStore::of_user`] wait.
+    fn of_user_to_list<'a>(
+        &'a self,
+        user: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Found>, StoreError>> {
+        self.of_user(user)
+    }
+
     /// All live records, about `most` at a time: `None` begins, and
     /// [`Page::next`] goes on. A record that is there from the beginning to the
     /// end comes at least once, and perhaps more often; one that comes or goes

@@ -36,6 +36,7 @@ use self::schema::{NotReady, Schema, quoted};
 pub use self::shared::SharedPostgresStore;
 use self::statements::Prepared;
 use self::url::PostgresUrl;
+use super::express::Searches;
 use super::{
     Epoch, Found, Listener, NewRecord, Page, SessionStore, StoreError, StoredRecord, user_name,
 };
@@ -66,6 +67,7 @@ pub struct PostgresTarget {
     /// What each connection is told first, as SQL.
     settings: Arc<str>,
     turns: Arc<Turns>,
+    searches: Arc<Searches>,
 }
 
 impl PostgresTarget {
@@ -106,6 +108,7 @@ impl PostgresTarget {
             staleness: settings.cache.staleness,
             settings: sql.into(),
             turns: Arc::default(),
+            searches: Arc::default(),
         }
     }
 

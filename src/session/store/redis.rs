@@ -47,6 +47,7 @@ use self::tls::Tls;
 use self::track::Tracked;
 use self::url::{Address, Servers};
 pub use self::url::{RedisUrl, UrlFault};
+use super::express::Searches;
 use super::{
     Epoch, Found, Listener, NewRecord, Page, SessionStore, StoreError, StoredRecord, user_name,
 };
@@ -77,6 +78,8 @@ pub struct RedisTarget {
     staleness: Duration,
     scripts: Arc<Scripts>,
     shared: Arc<express::Scripts>,
+    /// Of all handles of a process.
+    searches: Arc<Searches>,
     /// Where the user id is in records that applications share.
     user: Arc<str>,
 }
@@ -119,6 +122,7 @@ impl RedisTarget {
             staleness: settings.cache.staleness,
             scripts: Arc::new(Scripts::new()),
             shared: Arc::new(express::Scripts::new()),
+            searches: Arc::default(),
             user: match &settings.layout {
                 LayoutKind::Express { user } => user.as_str().into(),
                 LayoutKind::Sealed => "".into(),

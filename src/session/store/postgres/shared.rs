@@ -20,7 +20,6 @@ mod statements;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -29,13 +28,10 @@ use super::handle::Handle;
 use super::{LARGEST_PAGE, PostgresTarget, column, span};
 use crate::base::BoxFuture;
 use crate::base::clock::{Clock, Timestamp};
-use crate::session::store::express::{New, Stored, is_of};
+use crate::session::store::express::{New, Purpose, Stored, is_of};
 use crate::session::store::{
     Epoch, Found, NewRecord, Page, SessionStore, StoreError, StoredRecord,
 };
-
-/// Searches of this process that may run at once.
-static SEARCHES: Semaphore = Semaphore::const_new(1);
 
 /// Rows that one step of a search looks at.
 const STEP: usize = 500;
@@ -122,12 +118,10 @@ impl SharedPostgresStore {
         })
     }
 
-    /// By looking through all records: applications keep no index. One such search at
-    /// a time, since it costs the server what all sessions together weigh.
-    async fn records_of(&self, user: &str) -> Result<Vec<Found>, StoreError> {
+    /// By looking through all records: applications keep no index.
+    async fn records_of(&self, user: &str, purpose: Purpose) -> Result<Vec<Found>, StoreError> {
         let target = &self.handle.target;
-        let turn = tokio::time::timeout(target.timeout, SEARCHES.acquire()).await;
-        let _turn = turn.map_err(|_| StoreError::Timeout(target.timeout))?;
+        let _turn = target.searches.turn(purpose, target.timeout).await?;
         let (mut found, mut cursor): (Vec<Found>, _) = (Vec::new(), None);
         loop {
             let page = self.page(cursor, STEP).await?;
@@ -222,7 +216,14 @@ impl SessionStore for SharedPostgresStore {
     }
 
     fn of_user<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<Vec<Found>, StoreError>> {
-        Box::pin(self.records_of(user))
+        Box::pin(self.records_of(user, Purpose::End))
+    }
+
+    fn of_user_to_list<'a>(
+        &'a self,
+        user: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Found>, StoreError>> {
+        Box::pin(self.records_of(user, Purpose::List))
     }
 
     fn scan(&self, cursor: Option<String>, most: usize) -> BoxFuture<'_, Result<Page, StoreError>> {

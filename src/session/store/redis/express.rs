@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redis::{Script, ScriptInvocation, Value};
-use tokio::sync::Semaphore;
 
 use super::index::{AT_ONCE, together};
 use super::link::Request;
@@ -22,13 +21,10 @@ use super::{RedisStore, RedisTarget, bytes, not_a_record, span, strange};
 use crate::base::BoxFuture;
 use crate::base::clock::{Clock, Timestamp};
 use crate::session::layout::express::{facts_key, tombstone_key};
-use crate::session::store::express::{New, Stored, is_of};
+use crate::session::store::express::{New, Purpose, Stored, is_of};
 use crate::session::store::{
     Epoch, Found, Listener, NewRecord, Page, SessionStore, StoreError, StoredRecord,
 };
-
-/// Searches of this process that may run at once.
-static SEARCHES: Semaphore = Semaphore::const_new(1);
 
 /// Keys that one step of a search looks at, about.
 const STEP: usize = 100;
@@ -136,12 +132,10 @@ impl SharedRedisStore {
         Ok(stored.found(key, self.clock.now()))
     }
 
-    /// By looking through all records: applications keep no index. One such search at
-    /// a time, since it costs the server what all sessions together weigh.
-    async fn records_of(&self, user: &str) -> Result<Vec<Found>, StoreError> {
-        let timeout = self.plain.target.timeout;
-        let turn = tokio::time::timeout(timeout, SEARCHES.acquire()).await;
-        let _turn = turn.map_err(|_| StoreError::Timeout(timeout))?;
+    /// By looking through all records: applications keep no index.
+    async fn records_of(&self, user: &str, purpose: Purpose) -> Result<Vec<Found>, StoreError> {
+        let target = &self.plain.target;
+        let _turn = target.searches.turn(purpose, target.timeout).await?;
         let (mut found, mut cursor): (Vec<Found>, _) = (Vec::new(), None);
         loop {
             let page = self.page(cursor, STEP).await?;
@@ -228,7 +222,14 @@ impl SessionStore for SharedRedisStore {
     }
 
     fn of_user<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<Vec<Found>, StoreError>> {
-        Box::pin(self.records_of(user))
+        Box::pin(self.records_of(user, Purpose::End))
+    }
+
+    fn of_user_to_list<'a>(
+        &'a self,
+        user: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Found>, StoreError>> {
+        Box::pin(self.records_of(user, Purpose::List))
     }
 
     fn scan(&self, cursor: Option<String>, most: usize) -> BoxFuture<'_, Result<Page, StoreError>> {

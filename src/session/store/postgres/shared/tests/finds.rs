@@ -47,3 +47,32 @@ async fn the_records_of_a_user_are_found() {
         assert_eq!(all.len(), 1201);
     }
 }
+
+/// Whoever looks at lists all the time keeps nobody from signing out or in.
+#[tokio::test]
+async fn lists_take_no_turn_from_ends() {
+    let bench = Bench::new().await;
+    assert!(bench.app.set("a", &json("u1", 60), HOUR).await);
+    let mut target = target(&bench.server.url());
+    bench.store.ping().await.unwrap();
+    target.timeout = Duration::from_millis(500);
+    let searches = target.searches.clone();
+    let store = SharedPostgresStore::new(target, bench.clock.clone());
+    store.ping().await.unwrap();
+    let list = searches.turn(Purpose::List, HOUR).await.unwrap();
+    assert_eq!(store.of_user("u1").await.unwrap().len(), 1);
+    let busy = store.of_user_to_list("u1").await;
+    assert_eq!(busy, Err(StoreError::Timeout(Duration::from_millis(500))));
+    drop(list);
+    assert_eq!(store.of_user_to_list("u1").await.unwrap().len(), 1);
+
+    // Two ends at once: one waits for the other.
+    let end = searches.turn(Purpose::End, HOUR).await.unwrap();
+    assert_eq!(store.of_user_to_list("u1").await.unwrap().len(), 1);
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        drop(end);
+    };
+    let (found, ()) = tokio::join!(store.of_user("u1"), release);
+    assert_eq!(found.unwrap().len(), 1);
+}
