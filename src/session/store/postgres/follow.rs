@@ -38,7 +38,6 @@ pub(super) async fn run(target: PostgresTarget, listener: Arc<dyn Listener>) {
         period: (target.staleness / 4).clamp(PERIODS.0, PERIODS.1),
         pause: FIRST_PAUSE,
         told: false,
-        told_zone: Arc::default(),
         target,
         listener,
     };
@@ -59,8 +58,6 @@ struct Follower {
     pause: Duration,
     /// The log knows that the channel is lost.
     told: bool,
-    /// The log knows that applications write in another time zone.
-    told_zone: Arc<AtomicBool>,
 }
 
 /// The channel, with the means to prove it.
@@ -114,7 +111,7 @@ impl Follower {
             prefix: self.target.prefix.clone(),
             plain_prefix: self.target.plain_prefix.clone(),
             shared: Arc::default(),
-            told_zone: self.told_zone.clone(),
+            told_zone: AtomicBool::new(false),
         };
         let shared = hearer.shared.clone();
         let driver = Driver(tokio::spawn(drive(wire, move |message| {
@@ -182,7 +179,9 @@ struct Hearer {
     plain_prefix: Arc<str>,
     /// A shared table's number, and this connection's distance from UTC in seconds.
     shared: Arc<OnceLock<(u32, i64)>>,
-    told_zone: Arc<AtomicBool>,
+    /// The log knows that applications write in another time zone than this connection,
+    /// which keeps its own to its end.
+    told_zone: AtomicBool,
 }
 
 impl Hearer {
@@ -202,11 +201,15 @@ impl Hearer {
         }
     }
 
-    /// The table's number, the writer's distance from UTC, the session id.
+    /// The table's number, the writer's distance from UTC if it wrote when the session
+    /// ends, the session id.
     fn pass_on_shared(&self, rest: &str) {
         let mut parts = rest.splitn(3, ' ');
         let table = parts.next().and_then(|table| table.parse::<u32>().ok());
-        let zone = parts.next().and_then(|zone| zone.parse::<i64>().ok());
+        let zone = parts.next().and_then(|zone| match zone {
+            "-" => Some(None),
+            zone => zone.parse::<i64>().ok().map(Some),
+        });
         let (Some(table), Some(zone), Some(sid)) = (table, zone, parts.next()) else {
             self.listener.lost();
             return;
@@ -217,7 +220,9 @@ impl Hearer {
         if table != own_table {
             return;
         }
-        if zone != own_zone && !self.told_zone.swap(true, Ordering::Relaxed) {
+        if let Some(zone) = zone.filter(|zone| *zone != own_zone)
+            && !self.told_zone.swap(true, Ordering::Relaxed)
+        {
             tracing::error!(
                 "an application writes its sessions in a time zone {zone} s from UTC, and the \
                  store's connection is {own_zone} s from it, so sessions end too early or too \
@@ -273,6 +278,8 @@ mod tests {
             ("renamed a", Some("lost")),
             (r"shared 7 3600 a b\c", Some(r#"record "sess:a b\\c""#)),
             ("shared 7 0 a", Some("record \"sess:a\"")),
+            ("shared 7 - a b", Some("record \"sess:a b\"")),
+            ("shared 7 -- a", Some("lost")),
             ("shared 8 0 a", None),
             ("shared 7 a", Some("lost")),
         ] {
@@ -282,7 +289,7 @@ mod tests {
                 prefix: "sess:".into(),
                 plain_prefix: "sess:".into(),
                 shared: Arc::new(OnceLock::from((7, 3600))),
-                told_zone: Arc::default(),
+                told_zone: AtomicBool::new(false),
             };
             hearer.pass_on(payload);
             let heard = listener.0.lock().unwrap();

@@ -307,6 +307,7 @@ fn is_stale(error: &Error) -> bool {
     let codes = [
         SqlState::UNDEFINED_TABLE,
         SqlState::UNDEFINED_COLUMN,
+        SqlState::UNDEFINED_FUNCTION,
         SqlState::FEATURE_NOT_SUPPORTED,
         SqlState::INVALID_SQL_STATEMENT_NAME,
         SqlState::READ_ONLY_SQL_TRANSACTION,

@@ -44,10 +44,15 @@ create index if not exists cloakroom_shared_expires
 create or replace function cloakroom_guard() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $guard$
 declare
+    beside regclass := (select b.oid from pg_class s join pg_class b
+        on b.relnamespace = s.relnamespace and b.relname = 'cloakroom_shared'
+        where s.oid = tg_relid and has_schema_privilege(b.relnamespace, 'usage')
+        and has_table_privilege(b.oid, 'select'));
     ended boolean;
 begin
-    -- Whoever has removed the one and left the other shall not break the application.
-    if to_regclass(format('%I.cloakroom_shared', tg_table_schema)) is null then
+    -- Whoever has removed the one and left the other, or taken the owner of this his
+    -- rights, shall not break the application.
+    if beside is null then
         return new;
     end if;
     -- An end waits until this row is written, or this until the end is. The next
@@ -56,9 +61,9 @@ begin
     perform pg_advisory_xact_lock_shared(hashtextextended(
         'cloakroom ' || (hashtextextended(new.sid, 0) & 255), tg_relid::bigint));
     execute format(
-        'select exists (select from %I.cloakroom_shared where sessions = $1 '
+        'select exists (select from %s where sessions = $1 '
         'and sid = $2 and facts is null and expires > clock_timestamp())',
-        tg_table_schema)
+        beside)
         into ended using tg_table_name::text, new.sid::text;
     if ended then
         return null;
@@ -94,8 +99,8 @@ begin
 end
 $end$;
 
--- Tells every replica what has changed, whoever changes it; and in which time zone it
--- was written, on which the meaning of its column "expire" depends.
+-- Tells every replica what has changed, whoever changes it; and, where the column "expire"
+-- was written, in which time zone, on which its meaning depends.
 --
 -- Transactions that tell something commit one after the other, all over the server. So
 -- only what somebody may have a copy of is told: nobody has one of what was not there.
@@ -104,12 +109,14 @@ language plpgsql as $tell$
 declare
     -- As in cloakroom_tell.
     channel constant text := 'cloakroom_' || left(tg_table_schema::text, 13);
+    zone text := '-';
     payload text := 'all';
 begin
+    if tg_op = 'UPDATE' and new.expire is distinct from old.expire then
+        zone := extract(timezone from now())::bigint;
+    end if;
     if tg_op <> 'TRUNCATE' then
-        payload := 'shared ' || tg_relid::bigint || ' '
-            || extract(timezone from now())::bigint || ' '
-            || old.sid;
+        payload := 'shared ' || tg_relid::bigint || ' ' || zone || ' ' || old.sid;
     end if;
     -- Longer ones are refused, and the change with them.
     if octet_length(payload) > 7900 then
@@ -125,7 +132,8 @@ create or replace function cloakroom_share(sessions regclass) returns void
 language plpgsql as $share$
 begin
     execute format('create or replace trigger cloakroom_shared_guard
-        before insert on %s for each row execute function cloakroom_guard()', sessions);
+        before insert or update of sid on %s for each row
+        execute function cloakroom_guard()', sessions);
     execute format('create or replace trigger cloakroom_shared_removed
         after delete on %s for each row
         execute function cloakroom_tell_shared()', sessions);

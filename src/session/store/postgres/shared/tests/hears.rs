@@ -189,3 +189,41 @@ async fn a_save_that_only_moves_the_end_of_the_cookie_is_not_told() {
         assert_eq!(notes.told().await, ["sess:a"], "{json}");
     }
 }
+
+/// Only where it has written when a session ends does the writer's zone matter.
+#[tokio::test]
+async fn the_time_zone_is_told_with_an_end_that_was_written() {
+    let bench = Bench::new().await;
+    bench.store.ping().await.unwrap();
+    let (client, mut wire) = tokio_postgres::connect(&bench.server.url(), NoTls)
+        .await
+        .unwrap();
+    let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = std::future::poll_fn(|cx| wire.poll_message(cx)).await {
+            if let tokio_postgres::AsyncMessage::Notification(told) = message {
+                let _ = sender.send(told.payload().to_owned());
+            }
+        }
+    });
+    let table = bench.server.sql("select 'session'::regclass::oid");
+    client
+        .batch_execute(
+            "listen cloakroom_public; set timezone = 'Asia/Kolkata'; \
+             insert into session values ('a b', '{}', now())",
+        )
+        .await
+        .unwrap();
+    for (sql, zone) in [
+        (
+            "update session set sess = '[]', expire = now() + '1 h'",
+            "19800",
+        ),
+        ("update session set sess = '{}'", "-"),
+        ("delete from session", "-"),
+    ] {
+        client.batch_execute(sql).await.unwrap();
+        let expected = format!("shared {table} {zone} a b");
+        assert_eq!(told.recv().await, Some(expected), "{sql}");
+    }
+}

@@ -132,3 +132,48 @@ async fn with_its_own_role_it_needs_no_more_than_the_documented_rights() {
             .contains("permission denied")
     );
 }
+
+/// Whatever is done to what lies beside its table.
+#[tokio::test]
+async fn the_application_goes_on_and_what_is_missing_is_made_again() {
+    let server = PostgresServer::start();
+    server.sql(
+        "create role other login; create role app login password 'pw'; create schema web; \
+         grant usage on schema web to app, other; alter role app set search_path = web; \
+         set search_path = web;",
+    );
+    server.sql(&format!("set search_path = web; {TABLE}"));
+    server.sql("grant select, insert, update, delete on web.session to app");
+    let clock = Clock::fixed(Timestamp(1_800_000_000_000));
+    let url = format!("{}&schema=web", server.url());
+    let store = SharedPostgresStore::new(target(&url), clock);
+    assert_eq!(store.delete("sess:a").await, Ok(false));
+    let app = App::at(&server.url_of("app:pw")).await;
+    assert!(!app.set("a", "{}", HOUR).await, "guarded");
+    // No other way leads to an id that has ended either.
+    assert!(app.set("b", "{}", HOUR).await);
+    let renamed = app
+        .client
+        .execute("update session set sid = 'a' where sid = 'b'", &[]);
+    assert_eq!(renamed.await.unwrap(), 0);
+
+    server.sql("drop function web.cloakroom_end");
+    assert!(store.delete("sess:b").await.is_err());
+    assert_eq!(store.delete("sess:b").await, Ok(true), "made again");
+
+    for (change, back) in [
+        (
+            "alter function web.cloakroom_guard owner to other",
+            "grant select on web.cloakroom_shared to other",
+        ),
+        (
+            "revoke usage on schema web from other",
+            "grant usage on schema web to other",
+        ),
+    ] {
+        server.sql(change);
+        assert!(app.set("a", "{}", HOUR).await, "{change}");
+        server.sql(&format!("delete from web.session; {back}"));
+        assert!(!app.set("a", "{}", HOUR).await, "{back}");
+    }
+}
