@@ -4,7 +4,6 @@
 //! other without waiting (pipelined), and the one kind of write that is frequent
 //! does not wait for the disk.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -74,6 +73,20 @@ impl<P> Default for State<P> {
     }
 }
 
+/// The connection that a request was given last, and when.
+#[derive(Default)]
+struct Used(Mutex<Option<(u64, Instant)>>);
+
+impl Used {
+    fn note(&self, generation: u64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((generation, Instant::now()));
+    }
+
+    fn last(&self) -> Option<(u64, Instant)> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A connection that is ready.
 struct Line<P> {
     client: Client,
@@ -95,23 +108,26 @@ impl<P: Statements> Link<P> {
 
     /// Asks, connecting before if need be.
     pub(super) async fn call(&self, request: &Request<'_, P>) -> Result<Vec<Row>, StoreError> {
-        let used = AtomicU64::new(0);
+        let used = Used::default();
         let timeout = self.target.timeout;
         match tokio::time::timeout(timeout, self.ask(request, &used)).await {
             Ok(result) => result,
             Err(_) => {
-                // The connection may be dead without anybody having said so.
-                self.drop_line(used.load(Ordering::Relaxed));
+                // The connection may be dead without anybody having said so. One that
+                // was had for less than half of the time did nothing wrong yet: else
+                // those that waited for it until just before their deadlines would
+                // throw it away for all.
+                if let Some((generation, since)) = used.last()
+                    && since.elapsed() >= timeout / 2
+                {
+                    self.drop_line(generation);
+                }
                 Err(StoreError::Timeout(timeout))
             }
         }
     }
 
-    async fn ask(
-        &self,
-        request: &Request<'_, P>,
-        used: &AtomicU64,
-    ) -> Result<Vec<Row>, StoreError> {
+    async fn ask(&self, request: &Request<'_, P>, used: &Used) -> Result<Vec<Row>, StoreError> {
         let _place = self
             .places
             .acquire()
@@ -139,11 +155,7 @@ impl<P: Statements> Link<P> {
 
     /// Asks once more on a new connection, if the present one was lost: the
     /// server was restarted, or has closed it for being idle.
-    async fn read(
-        &self,
-        request: &Request<'_, P>,
-        used: &AtomicU64,
-    ) -> Result<Vec<Row>, StoreError> {
+    async fn read(&self, request: &Request<'_, P>, used: &Used) -> Result<Vec<Row>, StoreError> {
         let line = self.line(used).await?;
         match ask(&line, request).await {
             Ok(rows) => return Ok(rows),
@@ -158,12 +170,12 @@ impl<P: Statements> Link<P> {
 
     /// The present connection, or a new one. Whoever comes while one is being
     /// made waits for it.
-    async fn line(&self, used: &AtomicU64) -> Result<Arc<Line<P>>, StoreError> {
+    async fn line(&self, used: &Used) -> Result<Arc<Line<P>>, StoreError> {
         loop {
             let end = {
                 let mut state = self.state();
                 if let Some(line) = state.present() {
-                    used.store(line.generation, Ordering::Relaxed);
+                    used.note(line.generation);
                     return Ok(line);
                 }
                 match &state.attempt {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use redis::Value;
 
 use super::RedisTarget;
-use super::link::{Aim, Link, Request, Turn};
+use super::link::{Aim, Limit, Link, Request, Turn};
 use super::slots::SlotMap;
 use super::url::Address;
 use crate::session::store::StoreError;
@@ -64,8 +64,9 @@ impl Cluster {
     /// Asks the node that has the key's slot.
     pub(super) async fn call(&self, key: &str, request: &Request<'_>) -> Result<Value, StoreError> {
         let timeout = self.target.timeout;
-        let deadline = Instant::now() + timeout;
-        match tokio::time::timeout_at(deadline.into(), self.ask(key, request, deadline)).await {
+        let limit = Limit::from_now(timeout);
+        let asking = self.ask(key, request, limit);
+        match tokio::time::timeout_at(limit.deadline.into(), asking).await {
             Ok(result) => result,
             Err(_) => {
                 // The node may be gone, and its slots with another one.
@@ -115,16 +116,16 @@ impl Cluster {
         &self,
         key: &str,
         request: &Request<'_>,
-        deadline: Instant,
+        limit: Limit,
     ) -> Result<Value, StoreError> {
         let mut once = None;
         for _ in 0..MOST_TURNS {
             let asking = once.is_some();
             let node = match once.take() {
                 Some(node) => node,
-                None => self.master(key, deadline).await?,
+                None => self.master(key, limit.deadline).await?,
             };
-            let failure = match self.link(&node).ask(request, asking, deadline).await {
+            let failure = match self.link(&node).ask(request, asking, limit).await {
                 Ok(reply) => return Ok(reply),
                 Err(failure) => failure,
             };
@@ -142,7 +143,7 @@ impl Cluster {
                     self.doubt();
                     let again = failure.undone || request.may_repeat();
                     // Somebody else may have the slot by now.
-                    if !again || self.master(key, deadline).await? == node {
+                    if !again || self.master(key, limit.deadline).await? == node {
                         return Err(failure.error);
                     }
                 }
@@ -185,13 +186,14 @@ impl Cluster {
         };
         let nodes = self.nodes();
         // One that hangs must leave time for the next.
-        let limit = self.target.timeout / 4;
+        let span = self.target.timeout / 4;
         for node in &nodes {
             let question = Request::Command(slots_command());
             let link = self.link(node);
-            let until = deadline.min(Instant::now() + limit);
-            let answer = link.ask(&question, false, until);
-            match tokio::time::timeout_at(until.into(), answer).await {
+            let mut limit = Limit::from_now(span);
+            limit.deadline = limit.deadline.min(deadline);
+            let answer = link.ask(&question, false, limit);
+            match tokio::time::timeout_at(limit.deadline.into(), answer).await {
                 Ok(Ok(reply)) => match SlotMap::read(reply, node) {
                     Some(map) if !map.masters().is_empty() => {
                         self.adopt(map);
@@ -204,7 +206,7 @@ impl Cluster {
                     }
                 },
                 Ok(Err(failure)) => round.result = Err(failure.error),
-                Err(_) => round.result = Err(StoreError::Timeout(limit)),
+                Err(_) => round.result = Err(StoreError::Timeout(span)),
             }
         }
         round.result.clone()

@@ -58,17 +58,31 @@ pub(super) enum Turn {
     None,
 }
 
+/// How long a request may take.
+#[derive(Clone, Copy)]
+pub(super) struct Limit {
+    /// When the caller gives up.
+    pub(super) deadline: Instant,
+    /// How long it would wait at most: more than what is left until the deadline
+    /// where it has waited for something else before.
+    pub(super) span: Duration,
+}
+
 /// Lets go of a connection on which nothing came until the deadline: it may be
-/// dead without anybody having said so.
+/// dead without anybody having said so. One that was had for less than half of the
+/// time did nothing wrong yet: else those that waited for it until just before their
+/// deadlines would throw it away for all.
 struct Suspect<'a> {
     link: &'a Link,
     generation: u64,
-    deadline: Instant,
+    limit: Limit,
+    since: Instant,
 }
 
 impl Drop for Suspect<'_> {
     fn drop(&mut self) {
-        if Instant::now() >= self.deadline {
+        let now = Instant::now();
+        if now >= self.limit.deadline && now.duration_since(self.since) >= self.limit.span / 2 {
             self.link.place.drop_connection(self.generation);
         }
     }
@@ -85,20 +99,21 @@ impl Link {
     /// Asks, connecting before if need be.
     pub(super) async fn call(&self, request: &Request<'_>) -> Result<Value, StoreError> {
         let timeout = self.place.target.timeout;
-        let deadline = Instant::now() + timeout;
-        match tokio::time::timeout_at(deadline.into(), self.ask(request, false, deadline)).await {
+        let limit = Limit::from_now(timeout);
+        let asking = self.ask(request, false, limit);
+        match tokio::time::timeout_at(limit.deadline.into(), asking).await {
             Ok(result) => result.map_err(|failure| failure.error),
             Err(_) => Err(StoreError::Timeout(timeout)),
         }
     }
 
-    /// Asks without a limit of time of its own; the caller gives up at `deadline`.
+    /// Asks without a limit of time of its own; it is the caller that gives up.
     /// With `asking`, a slot is served that is only on its way to that server.
     pub(super) async fn ask(
         &self,
         request: &Request<'_>,
         asking: bool,
-        deadline: Instant,
+        limit: Limit,
     ) -> Result<Value, Failure> {
         let _place = self
             .places
@@ -106,20 +121,20 @@ impl Link {
             .await
             .map_err(|e| Failure::of(StoreError::Unavailable(e.to_string())))?;
         if request.may_repeat() {
-            return self.read(request, asking, deadline).await;
+            return self.read(request, asking, limit).await;
         }
         // A write is sent once: it may have been done although its answer was
         // lost. So a connection that may have been closed while it was idle
         // is tried with something harmless before.
         if self.place.idle() > IDLE {
             let ping = Request::Command(redis::cmd("PING"));
-            self.read(&ping, false, deadline).await?;
+            self.read(&ping, false, limit).await?;
         }
-        match self.once(request, asking, deadline).await {
+        match self.once(request, asking, limit).await {
             // It was refused by a master that is none any more: ask the new one.
             Err(failure) if failure.undone && matches!(failure.turn, Turn::Lost) => {
                 match self.place.aim {
-                    Aim::Master => self.once(request, asking, deadline).await,
+                    Aim::Master => self.once(request, asking, limit).await,
                     Aim::At(_) => Err(failure),
                 }
             }
@@ -133,11 +148,11 @@ impl Link {
         &self,
         request: &Request<'_>,
         asking: bool,
-        deadline: Instant,
+        limit: Limit,
     ) -> Result<Value, Failure> {
-        match self.once(request, asking, deadline).await {
+        match self.once(request, asking, limit).await {
             Err(failure) if matches!(failure.turn, Turn::Lost) => {
-                self.once(request, asking, deadline).await
+                self.once(request, asking, limit).await
             }
             result => result,
         }
@@ -147,7 +162,7 @@ impl Link {
         &self,
         request: &Request<'_>,
         asking: bool,
-        deadline: Instant,
+        limit: Limit,
     ) -> Result<Value, Failure> {
         let mut held = self.place.line().await.map_err(|error| Failure {
             error,
@@ -157,7 +172,8 @@ impl Link {
         let _suspect = Suspect {
             link: self,
             generation: held.generation,
-            deadline,
+            limit,
+            since: Instant::now(),
         };
         let reply = match asking {
             false => ask(&mut held.wire.connection, request).await,
@@ -170,6 +186,16 @@ impl Link {
             }
             failure
         })
+    }
+}
+
+impl Limit {
+    /// That span, beginning now.
+    pub(super) fn from_now(span: Duration) -> Self {
+        Self {
+            deadline: Instant::now() + span,
+            span,
+        }
     }
 }
 

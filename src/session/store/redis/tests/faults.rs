@@ -1,5 +1,7 @@
 //! One server in trouble: what is a miss, and what an outage.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 use crate::session::store::attempt::door::Door;
 use crate::session::store::redis::copies::{Copies, Found};
@@ -169,4 +171,40 @@ async fn a_connection_is_made_although_each_request_gives_up_before() {
     door.open();
     recovered(&store, TIMEOUT).await;
     assert!(door.visitors() <= 2, "{} attempts", door.visitors());
+}
+
+/// Those that waited for a connection until just before their deadlines must not throw
+/// away what was made at last, for all who come after them.
+#[tokio::test]
+async fn a_connection_that_took_longer_than_a_request_may_is_kept() {
+    let server = RedisServer::start(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("door.sock");
+    let timeout = Duration::from_secs(1);
+    let (entry, word) = (Duration::from_millis(1100), Duration::from_millis(20));
+    let door = Door::slow(&path, server.socket(), entry, word);
+    let store = Arc::new(store(&format!("redis+unix://{}", path.display()), timeout));
+    let (served, mut crowd) = (
+        Arc::new(AtomicBool::new(false)),
+        tokio::task::JoinSet::new(),
+    );
+    let (begun, mut since) = (Instant::now(), None);
+    // In this time, one that is thrown away would be made anew twice.
+    while since.is_none_or(|at: Instant| at.elapsed() < 3 * timeout) {
+        assert!(begun.elapsed() < TIMEOUT, "{} attempts", door.visitors());
+        if since.is_none() && served.load(Ordering::SeqCst) {
+            since = Some(Instant::now());
+        }
+        let (store, served) = (store.clone(), served.clone());
+        crowd.spawn(async move {
+            if store.load("sess:a").await.is_ok() {
+                served.store(true, Ordering::SeqCst);
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    crowd.join_all().await;
+    // One more where the first took longer than an attempt may.
+    assert!(door.visitors() <= 2, "{} attempts", door.visitors());
+    assert_eq!(store.load("sess:a").await, Ok(None));
 }
