@@ -35,17 +35,23 @@ pub(super) struct Cluster {
     asked: tokio::sync::Mutex<Option<(Instant, Result<(), StoreError>)>>,
 }
 
-/// A round among the nodes for a new map. Whatever ends it, also the end of the time
-/// of the request that it is for, is noted: else each of those that wait behind it
-/// would begin one in turn, with less and less time for it.
+/// A round among the nodes for a new map. Its end is noted, also where that is the end
+/// of the time of the request that it is for: else each of those that wait behind it
+/// would begin one in turn, with less and less time for it. Where only a client has
+/// left, nothing was found out.
 struct Round<'a> {
     asked: tokio::sync::MutexGuard<'a, Option<(Instant, Result<(), StoreError>)>>,
     result: Result<(), StoreError>,
+    finished: bool,
+    deadline: Instant,
 }
 
 impl Drop for Round<'_> {
     fn drop(&mut self) {
-        *self.asked = Some((Instant::now(), self.result.clone()));
+        let now = Instant::now();
+        if self.finished || now >= self.deadline {
+            *self.asked = Some((now, self.result.clone()));
+        }
     }
 }
 
@@ -183,6 +189,8 @@ impl Cluster {
         let mut round = Round {
             asked,
             result: Err(self.target.unavailable("no node answers")),
+            finished: false,
+            deadline,
         };
         let nodes = self.nodes();
         // One that hangs must leave time for the next.
@@ -209,6 +217,7 @@ impl Cluster {
                 Err(_) => round.result = Err(StoreError::Timeout(span)),
             }
         }
+        round.finished = true;
         round.result.clone()
     }
 
@@ -274,22 +283,48 @@ mod tests {
     use crate::session::store::redis::tests::{TIMEOUT, target};
     use crate::session::store::redis::url::Servers;
 
-    /// Those that waited behind a request that gave up must not begin where it began.
-    #[tokio::test]
-    async fn a_round_that_is_given_up_counts() {
-        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("redis+cluster://{}", silent.local_addr().unwrap());
-        let target = target(&url, TIMEOUT).unwrap();
+    /// A cluster of nodes that take connections and never say a word.
+    async fn silent(timeout: Duration) -> (Cluster, Vec<tokio::net::TcpListener>) {
+        let (mut nodes, mut addresses) = (Vec::new(), Vec::new());
+        // So many that their shares of the time are more than all of it.
+        for _ in 0..6 {
+            let node = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            addresses.push(node.local_addr().unwrap().to_string());
+            nodes.push(node);
+        }
+        let url = format!("redis+cluster://{}", addresses.join(","));
+        let target = target(&url, timeout).unwrap();
         let Servers::Cluster(seeds) = &*target.servers else {
             panic!("no cluster");
         };
-        let cluster = Cluster::new(&target, seeds);
+        (Cluster::new(&target, seeds), nodes)
+    }
+
+    /// Those that waited behind a request that gave up must not begin where it began.
+    #[tokio::test]
+    async fn a_round_counts_that_ends_with_the_time_of_its_request() {
+        let timeout = Duration::from_millis(100);
+        let (cluster, _nodes) = silent(timeout).await;
         let ping = Request::Command(redis::cmd("PING"));
-        let given_up =
-            tokio::time::timeout(Duration::from_millis(50), cluster.call("sess:a", &ping));
-        assert!(given_up.await.is_err());
+        let late = cluster.call("sess:a", &ping).await;
+        assert!(late.is_err(), "{late:?}");
         let asked = cluster.asked.lock().await;
         assert!(matches!(&*asked, Some((_, Err(_)))), "{asked:?}");
-        drop(silent);
+    }
+
+    /// Who is still there must not be told of an outage because somebody has left.
+    #[tokio::test]
+    async fn a_round_does_not_count_whose_client_has_left() {
+        let (cluster, _nodes) = silent(TIMEOUT).await;
+        let ping = Request::Command(redis::cmd("PING"));
+        {
+            let mut call = std::pin::pin!(cluster.call("sess:a", &ping));
+            let waker = std::task::Waker::noop();
+            let mut context = std::task::Context::from_waker(waker);
+            assert!(call.as_mut().poll(&mut context).is_pending());
+            assert!(cluster.asked.try_lock().is_err(), "the round has begun");
+        }
+        let asked = cluster.asked.lock().await;
+        assert!(asked.is_none(), "{asked:?}");
     }
 }

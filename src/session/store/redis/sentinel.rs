@@ -16,6 +16,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::dial::Dialer;
 use super::url::Address;
 use crate::session::store::StoreError;
+use crate::session::store::attempt::limit;
 
 /// How often each Sentinel is asked, beside being listened to, and the longest that
 /// an answer may take.
@@ -84,8 +85,9 @@ impl Sentinels {
                     let wire = sentinels.dialer.dial(&address, None).await?;
                     sentinels.master_of(wire.connection.clone()).await
                 };
-                // One that hangs must not use up the time of those that do not.
-                let limit = sentinels.timeout / 2;
+                // One that hangs must not use up the time of the attempt: the master
+                // has to be asked as well.
+                let limit = limit(sentinels.timeout) / 2;
                 match tokio::time::timeout(limit, answer).await {
                     Ok(answer) => answer.map_err(|error| {
                         let text = sentinels.dialer.without_password(error.to_string());
