@@ -6,10 +6,12 @@
 //! compared as connect-pg-simple compares it: PostgreSQL takes it for one in the
 //! connection's time zone.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio_postgres::{Client, Error, Statement};
 
 use crate::session::store::postgres::PostgresTarget;
-use crate::session::store::postgres::schema::{literal, quoted};
+use crate::session::store::postgres::schema::{last, literal, quoted};
 use crate::session::store::postgres::statements::{Common, Statements, in_millis, unhurried};
 
 /// The moment that lies as many milliseconds ahead as a parameter says, in whole seconds,
@@ -109,12 +111,26 @@ const PRUNE_SESSIONS: &str = concat!(
     " order by expire limit $1 for update skip locked) returning true"
 );
 
+/// In the place of this, where no index leads to them: all rows would have to be read and
+/// sorted, which may take longer than a statement has.
+const PRUNE_NO_SESSIONS: &str = "select true where false and $1::bigint is null";
+
+const EXPIRE_HAS_INDEX: &str = "select exists (select from pg_catalog.pg_index i \
+    join pg_catalog.pg_class c on c.oid = i.indexrelid \
+    join pg_catalog.pg_am m on m.oid = c.relam and m.amname = 'btree' \
+    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0] \
+    where i.indrelid = to_regclass({regclass}) and a.attname = 'expire' \
+    and i.indisvalid and i.indpred is null)";
+
 const PRUNE_BESIDE: &str = concat!(
     "delete from cloakroom_shared where (sid, sessions) in (select sid, sessions ",
     "from cloakroom_shared where expires <= now() and ",
     unhurried!(),
     " order by expires limit $1 for update skip locked) returning true"
 );
+
+/// The log knows that expired rows are left to the application.
+static TOLD: AtomicBool = AtomicBool::new(false);
 
 /// The statements of one connection.
 pub(super) struct Prepared {
@@ -137,7 +153,21 @@ fn of(table: &str, text: &str) -> String {
 
 impl Statements for Prepared {
     async fn prepare(client: &Client, target: &PostgresTarget) -> Result<Self, Error> {
-        let prepare = async |text| client.prepare(&of(target.url.table(), text)).await;
+        let table = target.url.table();
+        let prepare = async |text| client.prepare(&of(table, text)).await;
+        let has_index = last(client, &of(table, EXPIRE_HAS_INDEX)).await?;
+        let prune = match has_index.as_deref() {
+            Some("t") => PRUNE_SESSIONS,
+            _ => {
+                if !TOLD.swap(true, Ordering::Relaxed) {
+                    tracing::info!(
+                        "expired sessions in the table {table:?} are left to the application, \
+                         since the table has no index on its column \"expire\""
+                    );
+                }
+                PRUNE_NO_SESSIONS
+            }
+        };
         let (common, create, load, touch, end, scan, prune_sessions, prune_beside) = tokio::try_join!(
             Common::prepare(client),
             prepare(CREATE),
@@ -145,7 +175,7 @@ impl Statements for Prepared {
             prepare(TOUCH),
             prepare(END),
             prepare(SCAN),
-            prepare(PRUNE_SESSIONS),
+            prepare(prune),
             prepare(PRUNE_BESIDE),
         )?;
         Ok(Self {

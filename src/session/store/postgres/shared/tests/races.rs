@@ -153,3 +153,37 @@ async fn what_has_expired_is_removed_and_nothing_that_may_live_in_another_time_z
         assert!(start.elapsed() < Duration::from_secs(60));
     }
 }
+
+/// connect-pg-simple works without the index, and removes what has expired by itself.
+#[tokio::test]
+async fn without_an_index_what_has_expired_is_left_to_the_application() {
+    let bench = Bench::new().await;
+    bench.store.ping().await.unwrap();
+    bench.server.sql(
+        "drop index \"IDX_session_expire\"; create index on session (sid, expire); \
+         create index on session (expire) where sid = 'x'; \
+         create index on session using hash (expire); \
+         insert into session values ('o', '{}', now() - interval '3 days'); \
+         insert into cloakroom_shared values ('session', 'o', null, now() - interval '1 s'); \
+         insert into cloakroom_epoch values ('sess:', 'x', 0, now() - interval '1 second')",
+    );
+    let mut target = target(&bench.server.url());
+    target.turns = Arc::new(Turns::every(Duration::from_millis(20)));
+    let count = "select (select count(*) from session), \
+        (select count(*) from cloakroom_shared), (select count(*) from cloakroom_epoch)";
+    let start = std::time::Instant::now();
+    let store = SharedPostgresStore::new(target.clone(), bench.clock.clone());
+    while bench.server.sql(count) != "1|0|0" {
+        store.ping().await.unwrap();
+        assert!(start.elapsed() < Duration::from_secs(60));
+    }
+    // A new connection looks again.
+    bench
+        .server
+        .sql("create index on session (expire) include (sid)");
+    let store = SharedPostgresStore::new(target, bench.clock.clone());
+    while bench.server.sql(count) != "0|0|0" {
+        store.ping().await.unwrap();
+        assert!(start.elapsed() < Duration::from_secs(60));
+    }
+}
