@@ -88,6 +88,7 @@ impl SharedPostgresStore {
         rows.first().map_or(Ok(false), |row| column(row, 0))
     }
 
+    /// Looks at `most` rows, whether they have expired or not.
     async fn page(&self, cursor: Option<String>, most: usize) -> Result<Page, StoreError> {
         let most = most.clamp(1, LARGEST_PAGE);
         let limit = i64::try_from(most).unwrap_or(i64::MAX);
@@ -102,6 +103,9 @@ impl SharedPostgresStore {
         let next = last.map(|row| column::<&str>(row, 0).map(str::to_owned));
         let mut found = Vec::new();
         for row in &rows {
+            if column::<Option<&str>>(row, 1)?.is_none() {
+                continue;
+            }
             let key = format!(
                 "{}{}",
                 self.handle.target.plain_prefix,

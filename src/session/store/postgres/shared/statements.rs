@@ -44,16 +44,20 @@ macro_rules! left {
     };
 }
 
-/// The record and what is known of it.
+/// The record and what is known of it, of the rows `s` of this. What lies beside is looked
+/// up for each row by itself (a limit is not merged with the rest): PostgreSQL cannot know
+/// how few rows there are, and would else rather read all that lies beside all.
 macro_rules! record {
-    ($sid:literal) => {
+    ($sess:literal, $rows:literal, $sid:literal) => {
         concat!(
-            "s.sess::text, ",
+            $sess,
+            ", ",
             left!(),
-            ", b.facts, b.sid is not null and b.facts is null from {table} s ",
-            "left join lateral (select b.sid, b.facts from ",
+            ", b.facts, b.sid is not null and b.facts is null from ",
+            $rows,
+            " s left join lateral (select b.sid, b.facts from ",
             beside!($sid),
-            ") b on true "
+            " limit 1) b on true "
         )
     };
 }
@@ -77,7 +81,7 @@ const CREATE: &str = concat!(
 
 const LOAD: &str = concat!(
     "select ",
-    record!("$1::text"),
+    record!("s.sess::text", "{table}", "$1::text"),
     "where s.sid = $1::text and s.expire > clock_timestamp()"
 );
 
@@ -95,11 +99,17 @@ const TOUCH: &str = concat!(
 /// The table is looked up each time: the application may make it anew.
 const END: &str = "select cloakroom_end(to_regclass({regclass}), $1::text, $2::bigint)";
 
-/// From one id on (without it), in the order of the index.
+/// From one id on (without it), in the order of the index. Expired rows count as well, and
+/// come without a record: there may be a hundred for each that lives, and one step must
+/// not have to pass over all of them.
 const SCAN: &str = concat!(
     "select s.sid::text, ",
-    record!("s.sid::text collate \"C\""),
-    "where s.sid > $1::text and s.expire > clock_timestamp() order by s.sid limit $2"
+    record!(
+        "case when s.expire > clock_timestamp() then s.sess::text end",
+        "(select sid, sess, expire from {table} where sid > $1::text order by sid limit $2)",
+        "s.sid::text collate \"C\""
+    ),
+    "order by s.sid"
 );
 
 /// Rows of the application go two days after their end, so that none goes that lives by

@@ -76,3 +76,30 @@ async fn lists_take_no_turn_from_ends() {
     let (found, ()) = tokio::join!(store.of_user("u1"), release);
     assert_eq!(found.unwrap().len(), 1);
 }
+
+/// However many rows have expired, a step of a search is a short one.
+#[tokio::test]
+async fn expired_rows_make_no_page_long() {
+    let bench = Bench::new().await;
+    bench.store.ping().await.unwrap();
+    bench.server.sql(
+        "insert into session select 'a' || n, '{}', now() - interval '1 hour' \
+         from generate_series(1, 1500) as n",
+    );
+    for sid in ["a15x", "b"] {
+        assert!(bench.app.set(sid, &json("u1", 60), HOUR).await);
+    }
+    let (mut pages, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = bench.store.scan(cursor, 100).await.unwrap();
+        let keys = page.found.iter().map(|found| found.key.to_string());
+        pages.push(keys.collect::<Vec<_>>());
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages.len(), 16);
+    assert_eq!(pages.concat(), ["sess:a15x", "sess:b"]);
+    assert_eq!(bench.store.of_user("u1").await.unwrap().len(), 2);
+}
