@@ -57,7 +57,8 @@ impl FileStore {
     /// takes at most `timeout`.
     ///
     /// If another process has the file open, this waits up to a second for it:
-    /// a predecessor that was just killed still holds its lock.
+    /// a predecessor that was just killed still holds its lock. One that is only
+    /// opening it is waited for until it has.
     ///
     /// # Errors
     ///
@@ -66,6 +67,7 @@ impl FileStore {
     /// empty one.
     pub fn open(folder: &Path, clock: Clock, timeout: Duration) -> Result<Self, StoreError> {
         let path = disk::prepare(folder)?;
+        let _alone = disk::alone(folder);
         disk::verify(&path)?;
         Self::start(Disk::open(move || disk::open(&path))?, clock, timeout)
     }

@@ -140,6 +140,21 @@ pub(super) fn prepare(folder: &Path) -> Result<PathBuf, StoreError> {
     Ok(path)
 }
 
+/// Waits until nobody else is opening the store in `folder`, and keeps others from it
+/// for as long as this is held: between verifying the file and opening it, redb's lock
+/// is free, and whoever took it then would keep it for a verification. Only a file
+/// system that cannot lock a folder has none.
+pub(super) fn alone(folder: &Path) -> Option<File> {
+    let folder = File::open(folder).ok()?;
+    loop {
+        match folder.lock() {
+            Ok(()) => return Some(folder),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+}
+
 /// Makes sure that nothing of the file at `path` was damaged since it was written.
 pub(super) fn verify(path: &Path) -> Result<(), StoreError> {
     let deadline = Instant::now() + LOCK_PATIENCE;

@@ -1,6 +1,7 @@
 //! Against real files, and against a device that fails on demand.
 
 mod device;
+mod opening;
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -191,31 +192,6 @@ fn folder_and_file_are_for_the_owner_alone() {
     assert_eq!(mode(&folder.join(FILE_NAME)), 0o600);
     let files: Vec<_> = std::fs::read_dir(&folder).unwrap().collect();
     assert_eq!(files.len(), 1, "{files:?}");
-}
-
-#[test]
-fn a_second_process_is_told_so() {
-    let folder = tempfile::tempdir().unwrap();
-    let _first = open(folder.path()).unwrap();
-    let error = open(folder.path()).err().unwrap().to_string();
-    assert!(error.contains("another process"), "{error}");
-}
-
-#[tokio::test]
-async fn a_predecessor_that_is_about_to_end_is_waited_for() {
-    let folder = tempfile::tempdir().unwrap();
-    let first = open(folder.path()).unwrap();
-    first.create(record("sess:a", HOUR)).await.unwrap();
-    let path = folder.path().to_owned();
-    let (ready, started) = mpsc::channel();
-    let second = std::thread::spawn(move || {
-        ready.send(()).unwrap();
-        open(&path)
-    });
-    started.recv().unwrap();
-    drop(first);
-    let second = second.join().unwrap().unwrap();
-    assert!(second.load("sess:a").await.unwrap().is_some());
 }
 
 #[tokio::test]
