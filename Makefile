@@ -1,6 +1,6 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help build test lint fuzz demo ci setup bench bench-quick bench-outage bench-build gate
+.PHONY: help build test lint fuzz demo ci setup bench bench-quick bench-outage bench-growth bench-build gate
 
 help:
 	@echo 'make build   the program, for daily work'
@@ -10,6 +10,7 @@ help:
 	@echo 'make bench   what a request costs, beside other proxies (half an hour);'
 	@echo '             make bench-quick: a few minutes, and less certain'
 	@echo '             make bench-outage: Redis dead for ten seconds under load'
+	@echo '             make bench-growth: many routes, many sessions'
 	@echo 'make gate    instructions and system calls of a request against the baseline'
 	@echo 'make demo    a complete trial on this machine'
 	@echo 'make ci      everything that has to pass'
@@ -45,6 +46,9 @@ bench-quick: bench-build
 
 bench-outage: bench-build
 	python3 bench/hot/outage.py $(TARGET)/release/cloakroom $(TARGET)/bench/release/cloakroom-bench $(TARGET)/outage --docs docs/outages.md
+
+bench-growth: bench-build
+	python3 bench/hot/growth.py $(TARGET)/release/cloakroom $(TARGET)/bench/release/cloakroom-bench --docs docs/performance.md
 
 gate:
 	bench/gate

@@ -24,8 +24,10 @@ PASSWORD = "correct horse battery staple"
 # Debian keeps servers in sbin, which is not on the path of everybody.
 PATH = os.environ["PATH"] + ":/usr/sbin"
 
+ROUTES = '{ path = "/", access = "login" }'
+
 CLOAKROOM = """
-routes = [{{ path = "/", access = "login" }}]
+routes = [{routes}]
 server.listen = ["127.0.0.1:0"]
 server.workers = 1
 server.limits.connections = 20000
@@ -241,14 +243,14 @@ class Lab:
         self.listening(port, child, "Redis", "redis.log")
         return child
 
-    def cloakroom(self, name, store, tls=False, more="", wrapper=(), patience=20, timeout="10s"):
+    def cloakroom(self, name, store, tls=False, more="", wrapper=(), patience=20, timeout="10s", routes=ROUTES):
         """Starts one, and signs somebody in."""
         folder = self.folder / re.sub(r"\W+", "-", f"{name}-{tls}")
         folder.mkdir()
         add = [self.binary, "user", "add", "alice", "--password-stdin", "--file", "users.toml"]
         quiet = subprocess.DEVNULL
         subprocess.run(add, input=PASSWORD.encode(), check=True, cwd=folder, stderr=quiet)
-        text = CLOAKROOM.format(backend=self.backend, store=store, timeout=timeout) + more
+        text = CLOAKROOM.format(backend=self.backend, store=store, timeout=timeout, routes=routes) + more
         if tls:
             pair = f'cert = "{self.folder}/cert.pem", key = "{self.folder}/key.pem"'
             text += f"\nserver.tls.certificates = [{{ {pair} }}]\n"

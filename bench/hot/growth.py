@@ -1,0 +1,167 @@
+"""What grows with routes and sessions: `make bench-growth`.
+
+The same request costs processor time on one and on a thousand routes, with ten and with
+a hundred thousand sessions in the cache, and with a million in the store; and how much
+memory the sessions in the cache take. Sessions are written into Redis as an Express
+application would, since that many people cannot sign in.
+"""
+
+import argparse
+import base64
+import datetime
+import hashlib
+import hmac
+import json
+import os
+import subprocess
+import time
+import urllib.parse
+from pathlib import Path
+from statistics import median
+
+from lab import Lab, need
+from measure import once, say
+
+# Where the figures stand in docs/performance.md.
+BEGIN, END = "<!-- make bench-growth: begin -->\n", "<!-- make bench-growth: end -->\n"
+
+SECRET = b"f3Vx9Qk2Lw8Zr5Tn1Yb7Hd4Gs6Jp0McA"
+FEW, MANY, STORED, ROUTES = 10, 100_000, 1_000_000, 1_000
+EXPRESS = f"""
+store.layout = "express"
+store.prefix = "sess:"
+store.cache.entries = {2 * MANY}
+# No cookie is to be sent again within the measurement.
+session.touch_interval = "2h"
+session.idle_timeout = "24h"
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("binary", help="Cloakroom, a release build")
+    parser.add_argument("load", help="the load, a release build of bench/hot")
+    parser.add_argument("--docs", help="a page whose figures are to be replaced")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=2)
+    arguments = parser.parse_args()
+    with Lab(arguments.binary, arguments.load) as lab:
+        text = markdown(lab, arguments.rounds, arguments.seconds)
+    print(text)
+    if arguments.docs:
+        page = Path(arguments.docs)
+        before, begin, rest = page.read_text().partition(BEGIN)
+        _, end, after = rest.partition(END)
+        if not (begin and end):
+            raise SystemExit(f"{page} has no place for the figures")
+        page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+
+
+def markdown(lab, rounds, seconds):
+    routes = compared(lab, rounds, seconds, *with_routes(lab))
+    redis = lab.redis()
+    store(redis, range(MANY))
+    few, many = (with_sessions(lab, redis, name) for name in ("few", "many"))
+    empty = few[0].pss()
+    use(lab, few, FEW)
+    ten = few[0].pss()
+    use(lab, many, MANY)
+    full = many[0].pss()
+    sessions = compared(lab, rounds, seconds, few, many)
+    store(redis, range(MANY, STORED))
+    stored = compared(lab, rounds, seconds, few, many)
+    lines = [
+        f"Measured on {datetime.date.today()}: {rounds} alternating rounds of {seconds:g} s, 64 connections,",
+        f"load at the start {os.getloadavg()[0]:.1f}. Median (least to most).",
+        "",
+        "| | processor time for each request ÷ that of the smaller number |",
+        "|---|---|",
+        f"| {ROUTES} routes, of which the last is met; 1 route | {routes} |",
+        f"| {MANY} sessions in the cache, in turn; {FEW} | {sessions} |",
+        f"| the same with {STORED} sessions in Redis | {stored} |",
+        "",
+        f"Resident memory (Pss), with one worker: {mib(empty)} after the start, {mib(ten)} with",
+        f"{FEW} sessions in the cache, {mib(full)} with {MANY}, which is "
+        f"{(full - ten) * 1024 / (MANY - FEW):.0f} bytes each.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def mib(kib):
+    return f"{kib / 1024:.1f} MiB"
+
+
+def with_routes(lab):
+    """Two proxies whose tables differ, and what is asked of them."""
+    other = ", ".join(f'{{ path = "/area{n}/", access = "public" }}' for n in range(ROUTES - 1))
+    found = []
+    for name, more in (("one route", ""), ("many routes", other + ", ")):
+        proxy = lab.cloakroom(name, "memory:", routes=more + '{ path = "/", access = "login" }')
+        found.append((proxy, ["--connections", 64, "--cookie", proxy.cookie]))
+    return found
+
+
+def with_sessions(lab, redis, name):
+    """A proxy with these sessions, and what is asked of it."""
+    count = FEW if name == "few" else MANY
+    proxy = lab.cloakroom(name, f"redis://127.0.0.1:{redis}", more=EXPRESS)
+    jar = lab.folder / f"{name}.cookies"
+    cookie_name = proxy.cookie.partition("=")[0]
+    jar.write_text("\n".join(f"{cookie_name}={cookie(n)}" for n in range(count)))
+    return proxy, ["--connections", 64, "--cookies", str(jar)]
+
+
+def use(lab, contender, count):
+    """So that each is in the cache."""
+    proxy, options = contender
+    lab.load(proxy.plain, *options, "--requests", count + 64)
+    time.sleep(2)
+
+
+def compared(lab, rounds, seconds, small, large):
+    """Processor time of the large one, divided by that of the small one."""
+    ratios = []
+    for number in range(-1, rounds):
+        spent = {}
+        for side in (("small", small), ("large", large))[:: 1 if number % 2 else -1]:
+            name, (proxy, options) = side
+            proxy.cookie, kept = None, proxy.cookie
+            spent[name] = once(lab, proxy, options, False, seconds if number >= 0 else 0.3)["cpu_us"]
+            proxy.cookie = kept
+        if number >= 0:
+            ratios.append(spent["large"] / spent["small"])
+        say(f"{small[0].name}, {large[0].name}: round {number + 1} of {rounds}")
+    return f"**{median(ratios):.3f}** ({min(ratios):.3f}–{max(ratios):.3f})"
+
+
+def sid(number):
+    return hashlib.sha256(f"session {number}".encode()).hexdigest()[:32]
+
+
+def cookie(number):
+    mac = hmac.new(SECRET, sid(number).encode(), hashlib.sha256).digest()
+    value = f"s:{sid(number)}.{base64.b64encode(mac).decode().rstrip('=')}"
+    return urllib.parse.quote(value, safe="")
+
+
+def store(redis, numbers):
+    """Writes sessions as connect-redis does."""
+    life = 86400
+    end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=life)
+    expires = end.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    kept = {"originalMaxAge": life * 1000, "expires": expires, "httpOnly": True, "path": "/"}
+    tool = [*need("redis-cli"), "-p", str(redis), "--pipe"]
+    child = subprocess.Popen(tool, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    for number in numbers:
+        record = json.dumps({"cookie": kept, "userId": f"user{number}"}, separators=(",", ":"))
+        words = ["SET", f"sess:{sid(number)}", record, "EX", str(life)]
+        command = f"*{len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
+        child.stdin.write(command.encode())
+    child.stdin.close()
+    if child.wait() != 0:
+        raise RuntimeError("redis-cli failed")
+
+
+if __name__ == "__main__":
+    main()
