@@ -113,7 +113,7 @@ impl CookieSpec {
     /// Takes our cookie out of every `Cookie` line, however it is spaced,
     /// quoted or repeated. All other bytes stay; several lines become one,
     /// joined with `; ` (RFC 9113 section 8.2.3). A request with one line and
-    /// without our cookie is left as it is, at no cost.
+    /// without our cookie is left as it is.
     pub fn strip(&self, headers: &mut HeaderMap) {
         let mut lines = headers.get_all(COOKIE).iter();
         let (Some(first), second) = (lines.next(), lines.next()) else {
