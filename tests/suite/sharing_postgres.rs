@@ -287,9 +287,11 @@ fn another_time_zone_of_the_application_is_reported() {
     let proxy = app.config_at(&server.url()).start();
     proxy.sign_in(&ALICE);
     assert!(!proxy.output().text().contains("time zone"));
+    let mut number = 0;
     eventually("it is reported", || {
         // Ends are whole seconds: the first changes may write the same one again.
-        let changed = post(app.addr(), "/keep", &theirs, &json!({ "n": 1 }));
+        number += 1;
+        let changed = post(app.addr(), "/keep", &theirs, &json!({ "n": number }));
         assert_eq!(changed.status, 200);
         let log = proxy.output().text();
         log.contains("0 s from UTC, and the store's connection is 19800 s from it")
