@@ -19,7 +19,7 @@ import urllib.parse
 from pathlib import Path
 from statistics import median
 
-from lab import Lab, need
+from lab import Lab, need, put_between
 from measure import once, say
 
 # Where the figures stand in docs/performance.md.
@@ -49,12 +49,7 @@ def main():
         text = markdown(lab, arguments.rounds, arguments.seconds)
     print(text)
     if arguments.docs:
-        page = Path(arguments.docs)
-        before, begin, rest = page.read_text().partition(BEGIN)
-        _, end, after = rest.partition(END)
-        if not (begin and end):
-            raise SystemExit(f"{page} has no place for the figures")
-        page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+        put_between(Path(arguments.docs), BEGIN, END, text)
 
 
 def markdown(lab, rounds, seconds):

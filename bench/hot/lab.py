@@ -119,6 +119,15 @@ def need(*tools):
     return found
 
 
+def put_between(page, begin, end, text):
+    """Replaces what stands between two lines of a page."""
+    before, begin, rest = page.read_text().partition(begin)
+    _, end, after = rest.partition(end)
+    if not (begin and end):
+        raise SystemExit(f"{page} has no place for the figures")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+
+
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from lab import Lab, need
+from lab import Lab, need, put_between
 
 NGINX = "nginx"
 REDIS = "Cloakroom, sessions in Redis"
@@ -270,12 +270,7 @@ def main():
     (results / "latest.json").write_text(json.dumps(report, indent=2) + "\n")
     (results / "latest.md").write_text(markdown(report))
     if arguments.docs:
-        page = Path(arguments.docs)
-        before, begin, rest = page.read_text().partition(BEGIN)
-        _, end, after = rest.partition(END)
-        if not end:
-            raise SystemExit(f"{page} has no place for the table")
-        page.write_text(f"{before}{begin}\n{markdown(report)}\n{end}{after}")
+        put_between(Path(arguments.docs), BEGIN, END, markdown(report))
     print(markdown(report))
 
 

@@ -15,7 +15,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from lab import PASSWORD, Lab, free_port, signed_in
+from lab import PASSWORD, Lab, free_port, put_between, signed_in
 
 # Where the figures stand in the page.
 BEGIN, END = "<!-- make bench-outage: begin -->\n", "<!-- make bench-outage: end -->\n"
@@ -47,12 +47,7 @@ def main():
     text = markdown(runs)
     print(text)
     if arguments.docs:
-        page = Path(arguments.docs)
-        before, begin, rest = page.read_text().partition(BEGIN)
-        _, end, after = rest.partition(END)
-        if not (begin and end):
-            raise SystemExit(f"{page} has no place for the figures")
-        page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+        put_between(Path(arguments.docs), BEGIN, END, text)
 
 
 def measured(lab, stale):
