@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
+
 use super::flights::Read;
 use super::known::{EpochCopy, Known, Session};
 use super::layout::Layout;
@@ -13,10 +15,32 @@ use super::token::Token;
 use crate::base::BoxFuture;
 use crate::base::metrics::{CacheResult, StoreOperation};
 use crate::base::refusal::{Failure, Refusal};
+use crate::wire::signature::Signed;
 
 const IDLE: Refusal = Refusal::IdleExpired;
 
 impl Sessions {
+    /// The live session of a request with one session cookie, where this process has a
+    /// copy of it. Whatever else the cookie is or was, `None` does not say.
+    pub(super) fn copied(&self, rules: &SessionRules, headers: &HeaderMap) -> Option<Session> {
+        let decoded = rules.only(headers)?;
+        let signed = Signed::split(&decoded)?;
+        let token = rules.layout.token(signed.token)?;
+        // Only a copy may be looked for by what is not verified: the store may not.
+        let known = self.shared.cache.fresh(&rules.key_text(&token))?;
+        let secret = known.secret_of(&rules.signer, signed)?;
+        if known.over(self.clock.now(), &rules.settings).is_some() {
+            return None;
+        }
+        self.metrics.cached(CacheResult::Hit);
+        Some(Session {
+            known,
+            token,
+            secret,
+            touched: false,
+        })
+    }
+
     /// The session of a token whose signature was verified by the secret of this
     /// number, or why there is none.
     ///

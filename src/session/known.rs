@@ -15,6 +15,7 @@ use super::token::Token;
 use crate::base::clock::Timestamp;
 use crate::base::refusal::{Failure, Refusal};
 use crate::wire::reserved::{IdentityHeaders, header_value, list_value};
+use crate::wire::signature::{Genuine, Signed, Signer};
 
 /// A session's record as it was read.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub struct Known {
     confirmed: AtomicU64,
     /// Its identity headers, once a request was forwarded with them.
     identity: OnceLock<IdentityValues>,
+    /// The signature of its token, once it was verified.
+    signature: OnceLock<Genuine>,
 }
 
 /// The values of identity headers, in the order of these; `None`: the session has no
@@ -116,7 +119,23 @@ impl Known {
             era,
             confirmed: AtomicU64::new(0),
             identity: OnceLock::new(),
+            signature: OnceLock::new(),
         }
+    }
+
+    /// Index of the secret that signed this session's token so, if one did. A signature
+    /// is computed once, and then compared with what was verified.
+    pub(super) fn secret_of(&self, signer: &Signer, signed: Signed<'_>) -> Option<usize> {
+        let kept = self.signature.get();
+        if let Some(secret) = kept.and_then(|kept| kept.secret_of(signer, signed)) {
+            return Some(secret);
+        }
+        let secret = signer.secret_of(signed)?;
+        if let Some(genuine) = Genuine::new(signer, signed, secret) {
+            // Somebody else may have been faster.
+            let _ = self.signature.set(genuine);
+        }
+        Some(secret)
     }
 
     /// Writes the identity headers. Their values are made once, since looking through

@@ -1,6 +1,7 @@
 //! What the configuration says of sessions, ready for use, and the cookies that
 //! a request presents, checked by it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
@@ -144,6 +145,14 @@ impl SessionRules {
             true => self.verified(self.cookie.values(headers).take(1), 1),
             false => self.verified(self.cookie.values(headers), MOST_LOOKED_UP),
         }
+    }
+
+    /// The one session cookie of a request, decoded, where no other has a say.
+    pub fn only<'h>(&self, headers: &'h HeaderMap) -> Option<Cow<'h, [u8]>> {
+        let mut values = self.cookie.values(headers);
+        let first = values.next()?;
+        let alone = self.share_with_app || values.next().is_none();
+        alone.then(|| cookie::decode(first))
     }
 
     /// All session cookies of a request whose signatures are right.

@@ -110,8 +110,28 @@ impl Sessions {
         headers: &HeaderMap,
         slide: bool,
     ) -> Result<Lookup, Failure> {
+        let mut session = match self.copied(rules, headers) {
+            Some(session) => session,
+            // Not within the future of those that have a copy.
+            None => match Box::pin(self.looked_up(rules, headers)).await? {
+                Ok(session) => session,
+                Err(reason) => return Ok(Lookup::Dead(reason)),
+            },
+        };
+        if slide {
+            session.touched = self.slide(rules, &session);
+        }
+        Ok(Lookup::Live(session))
+    }
+
+    /// The newest live session of those that a request presents, or why there is none.
+    async fn looked_up(
+        &self,
+        rules: &SessionRules,
+        headers: &HeaderMap,
+    ) -> Result<Result<Session, Refusal>, Failure> {
         let tokens = match rules.presented(headers) {
-            Presented::None(reason) => return Ok(Lookup::Dead(reason)),
+            Presented::None(reason) => return Ok(Err(reason)),
             Presented::Tokens(tokens) => tokens,
         };
         let mut reason = None;
@@ -123,20 +143,14 @@ impl Sessions {
                 }
                 Ok(session) => match &found {
                     Some(other) if other.user != session.user => {
-                        return Ok(Lookup::Dead(Refusal::AmbiguousCookie));
+                        return Ok(Err(Refusal::AmbiguousCookie));
                     }
                     Some(other) if other.head.created >= session.head.created => {}
                     _ => found = Some(session),
                 },
             }
         }
-        let Some(mut session) = found else {
-            return Ok(Lookup::Dead(reason.unwrap_or(Refusal::UnknownSession)));
-        };
-        if slide {
-            session.touched = self.slide(rules, &session);
-        }
-        Ok(Lookup::Live(session))
+        Ok(found.ok_or(reason.unwrap_or(Refusal::UnknownSession)))
     }
 
     /// The moment a login begins, by the store's clock. To be read before the

@@ -6,6 +6,7 @@
 //! last character).
 
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -19,6 +20,24 @@ const MAC_TEXT: usize = 43;
 /// The signing secrets, prepared. The first signs, all verify.
 pub struct Signer {
     keys: Vec<hmac::Key>,
+    number: u32,
+}
+
+/// A cookie value of the right form, of which nothing is proven yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Signed<'a> {
+    /// What is said to be signed; never empty.
+    pub token: &'a str,
+    mac: &'a [u8],
+}
+
+/// A signature that was verified, kept so that the same one is compared the next time
+/// and not computed. Good for one token only: whose it is, its keeper knows.
+#[derive(Debug)]
+pub struct Genuine {
+    mac: [u8; MAC_TEXT],
+    secret: u8,
+    signer: u32,
 }
 
 /// What a cookie value turned out to be.
@@ -41,11 +60,13 @@ impl Signer {
     /// Prepares one key per secret. The bytes are used as they are: not
     /// trimmed, not decoded, not normalised.
     pub fn new(secrets: &[Secret]) -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
         Self {
             keys: secrets
                 .iter()
                 .map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret.expose()))
                 .collect(),
+            number: MADE.fetch_add(1, Ordering::Relaxed),
         }
     }
 
@@ -68,18 +89,60 @@ impl Signer {
     /// Judges a decoded cookie value. Splits at the *last* dot, so a token may
     /// hold dots; tries the secrets in order; compares in constant time.
     pub fn verify<'a>(&self, decoded: &'a [u8]) -> Verdict<'a> {
-        let Some((token, mac)) = split(decoded) else {
+        let Some(signed) = Signed::split(decoded) else {
             return Verdict::Malformed;
         };
-        let genuine = |key: &hmac::Key| {
-            let mut text = [0_u8; MAC_TEXT];
-            let tag = hmac::sign(key, token.as_bytes());
-            STANDARD_NO_PAD.encode_slice(tag, &mut text) == Ok(MAC_TEXT) && same(&text, mac)
-        };
-        match self.keys.iter().position(genuine) {
-            Some(secret) => Verdict::Verified { token, secret },
+        match self.secret_of(signed) {
+            Some(secret) => Verdict::Verified {
+                token: signed.token,
+                secret,
+            },
             None => Verdict::BadSignature,
         }
+    }
+
+    /// Index of the secret that made this signature, if one did. In constant time.
+    pub fn secret_of(&self, signed: Signed<'_>) -> Option<usize> {
+        self.keys.iter().position(|key| {
+            let mut text = [0_u8; MAC_TEXT];
+            let tag = hmac::sign(key, signed.token.as_bytes());
+            STANDARD_NO_PAD.encode_slice(tag, &mut text) == Ok(MAC_TEXT) && same(&text, signed.mac)
+        })
+    }
+}
+
+impl<'a> Signed<'a> {
+    /// Takes a decoded cookie value apart, at the *last* dot. `None`: it has another form,
+    /// or one of the two is empty.
+    pub fn split(decoded: &'a [u8]) -> Option<Self> {
+        let signed = decoded.strip_prefix(b"s:")?;
+        let dot = signed.iter().rposition(|byte| *byte == b'.')?;
+        let (token, rest) = signed.split_at_checked(dot)?;
+        let mac = rest.get(1..)?;
+        if token.is_empty() || mac.is_empty() {
+            return None;
+        }
+        let token = std::str::from_utf8(token).ok()?;
+        Some(Self { token, mac })
+    }
+}
+
+impl Genuine {
+    /// Of what `signer` has verified by the secret of this index. `None`: it cannot be
+    /// kept.
+    pub fn new(signer: &Signer, signed: Signed<'_>, secret: usize) -> Option<Self> {
+        Some(Self {
+            mac: signed.mac.try_into().ok()?,
+            secret: secret.try_into().ok()?,
+            signer: signer.number,
+        })
+    }
+
+    /// The secret's index, if this is the same signature, verified by the same signer. In
+    /// constant time.
+    pub fn secret_of(&self, signer: &Signer, signed: Signed<'_>) -> Option<usize> {
+        let is_same = self.signer == signer.number && same(&self.mac, signed.mac);
+        is_same.then_some(self.secret.into())
     }
 }
 
@@ -87,18 +150,6 @@ impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Signer({} secrets)", self.keys.len())
     }
-}
-
-/// Token and MAC text, neither of them empty.
-fn split(decoded: &[u8]) -> Option<(&str, &[u8])> {
-    let signed = decoded.strip_prefix(b"s:")?;
-    let dot = signed.iter().rposition(|byte| *byte == b'.')?;
-    let (token, rest) = signed.split_at_checked(dot)?;
-    let mac = rest.get(1..)?;
-    if token.is_empty() || mac.is_empty() {
-        return None;
-    }
-    Some((std::str::from_utf8(token).ok()?, mac))
 }
 
 #[cfg(test)]

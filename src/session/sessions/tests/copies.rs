@@ -33,6 +33,43 @@ async fn a_known_session_asks_the_store_nothing() {
 }
 
 #[tokio::test]
+async fn a_copy_lets_no_other_signature_in() {
+    let mut bench = cached(Duration::ZERO);
+    let made = bench.login("u1", &HeaderMap::new()).await.unwrap().cookie;
+    let cookie = cookies(&[&made]);
+    let (unsigned, mac) = made.rsplit_once('.').unwrap();
+    let other = bench.rules.signer.sign("4Kx0mJ0bWmJ0tq3tqN0Q3mDk1oQ7yZ-_");
+    let foreign = rules(&["b"])
+        .signer
+        .sign(unsigned.strip_prefix("s:").unwrap());
+    let forged = [
+        format!("{unsigned}.{}", mac.to_lowercase()),
+        format!("{unsigned}.{}", other.rsplit_once('.').unwrap().1),
+        format!("{unsigned}.{}", &mac[..42]),
+        format!("{unsigned}.{mac}="),
+        foreign,
+    ];
+    // Before there is a copy, with one whose signature was never asked for, and with one
+    // whose signature is known.
+    for _ in 0..3 {
+        for forged in &forged {
+            let reason = bench.reason(&cookies(&[forged])).await;
+            assert_eq!(reason, Refusal::BadSignature, "{forged}");
+        }
+        let live = [cookie.clone(), cookies(&[&other, &made])];
+        for headers in live {
+            assert_eq!(bench.live(&headers).await.secret, 0);
+        }
+    }
+    // What one signer verified is not taken over by the next one.
+    bench.rules = rules(&["n", "a"]);
+    assert_eq!(bench.live(&cookie).await.secret, 1);
+    assert_eq!(bench.live(&cookie).await.secret, 1);
+    bench.rules = rules(&["n"]);
+    assert_eq!(bench.reason(&cookie).await, Refusal::BadSignature);
+}
+
+#[tokio::test]
 async fn what_is_unknown_is_asked_for_each_time() {
     let bench = cached(Duration::ZERO);
     let cookie = bench.signed_in("u1").await;
