@@ -18,6 +18,7 @@ use super::respond::{self, Form};
 use super::set_cookie;
 use super::state::{State, Worker};
 use super::tunnel::{Hold, Tunnel};
+use crate::base::BoxFuture;
 use crate::base::refusal::{Failure, Refusal};
 use crate::policy::{self, Asker, Decision, OnRefusal, Permit, Route};
 use crate::session::Lookup;
@@ -295,6 +296,10 @@ impl Exchange {
         };
         let (body, watch) = self.guard(route, body)?;
         self.record.request_body.clone_from(&watch);
+        let ending = || -> Option<BoxFuture<'static, Refusal>> {
+            let mut watch = self.worker.sessions.shared().watch(permit.session()?);
+            Some(Box::pin(async move { watch.ended().await }))
+        };
         let outbound = Outbound {
             permit: &permit,
             client: &self.client,
@@ -306,6 +311,7 @@ impl Exchange {
             identity: &self.state.identity,
             request_id: &self.record.request_id,
             handshake: self.handshake.as_ref(),
+            ending: &ending,
         };
         let client = self.head.extensions.remove::<OnUpgrade>();
         let hold = self.head.extensions.remove::<Hold>();

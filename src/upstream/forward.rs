@@ -1,7 +1,6 @@
 //! A permitted request goes out, and the head of its answer comes back.
 
-use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -14,8 +13,9 @@ use tokio::time::timeout;
 use super::balance::{Tried, choose};
 use super::connect::{chain, late, shown};
 use super::head::{asks_for_bound, copy, is_bound_to_connection};
+use super::patience::{Waited, wait};
 use super::pool::{Address, Lease, Unanswered, Want};
-use super::request::Outbound;
+use super::request::{Ending, Outbound};
 use super::settings::UpstreamSettings;
 use super::standing::{Fleet, Group};
 use crate::base::refusal::{Failure, Refusal};
@@ -101,7 +101,7 @@ impl Upstreams {
         let handshake = outbound.handshake;
         // Of all that a request waits in, this is the largest; on the heap it is not copied
         // with the rest.
-        Box::pin(upstream.send(slot, sent, own_host, handshake)).await
+        Box::pin(upstream.send(slot, sent, own_host, handshake, outbound.ending)).await
     }
 }
 
@@ -121,6 +121,7 @@ impl Upstream {
         sent: Option<&BodyWatch>,
         own_host: bool,
         handshake: Option<&Handshake>,
+        ending: Ending<'_>,
     ) -> Result<Answer, Failure> {
         let mut retries = self.settings.retries;
         let mut tried = Tried::default();
@@ -160,7 +161,7 @@ impl Upstream {
             if handshake.is_some() {
                 self.check_takes_sockets(address, &lease).await?;
             }
-            let attempt = self.attempt(address, lease, slot, sent, handshake);
+            let attempt = self.attempt(address, lease, slot, sent, handshake, ending);
             match attempt.await {
                 Ok(answer) => return Ok(answer),
                 Err(Lost::Gone(failure)) => return Err(failure),
@@ -209,6 +210,7 @@ impl Upstream {
         slot: &mut Option<Request<Body>>,
         sent: Option<&BodyWatch>,
         handshake: Option<&Handshake>,
+        ending: Ending<'_>,
     ) -> Result<Answer, Lost> {
         let Some(request) = slot.take() else {
             let failure = Failure::new(Refusal::InternalError, "a request was sent already");
@@ -217,18 +219,27 @@ impl Upstream {
         if lease.may_be_dead() {
             *slot = copy(&request);
         }
+        let limit = self.settings.response_timeout;
         let start = Instant::now();
         let answered = {
             let answered = pin!(lease.send(request, sent));
-            self.wait(answered, sent).await
+            wait(limit, answered, sent, ending).await
         };
-        let Some(answered) = answered else {
-            let failure = self.too_late(address);
-            self.group.failed(address.number, Instant::now());
-            // On HTTP/2 the whole connection may be dead, which nothing else
-            // would tell.
-            lease.retire();
-            return Err(Lost::Gone(failure));
+        let answered = match answered {
+            Waited::Answered(answered) => answered,
+            Waited::Ended(refusal) => {
+                lease.retire();
+                let what = "the session ended before the application answered";
+                return Err(Lost::Gone(Failure::new(refusal, what)));
+            }
+            Waited::InVain => {
+                let failure = self.too_late(address);
+                self.group.failed(address.number, Instant::now());
+                // On HTTP/2 the whole connection may be dead, which nothing else
+                // would tell.
+                lease.retire();
+                return Err(Lost::Gone(failure));
+            }
         };
         let error = match answered {
             Ok(response) => {
@@ -274,28 +285,6 @@ impl Upstream {
                 "did not say whether it takes WebSockets",
                 limit,
             )),
-        }
-    }
-
-    /// Waits for `answered`, `response_timeout` long from the moment when the
-    /// request's body has been sent, or the application stopped taking it, more
-    /// or less. `None`: in vain.
-    async fn wait<F: Future>(
-        &self,
-        mut answered: Pin<&mut F>,
-        sent: Option<&BodyWatch>,
-    ) -> Option<F::Output> {
-        let limit = self.settings.response_timeout;
-        let progress = || sent.map(|body| (body.bytes(), body.is_complete()));
-        let mut before = progress();
-        loop {
-            match timeout(limit, answered.as_mut()).await {
-                Ok(output) => return Some(output),
-                Err(_) if progress() != before => before = progress(),
-                // A body that stops coming has a timeout of its own.
-                Err(_) if sent.is_some_and(|body| !body.is_complete() && body.is_waiting()) => {}
-                Err(_) => return None,
-            }
         }
     }
 

@@ -14,6 +14,7 @@ pub mod health;
 pub mod meter;
 pub mod multiplex;
 pub mod opening;
+mod patience;
 pub mod pool;
 pub mod request;
 pub mod settings;

@@ -9,6 +9,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 
 use super::settings::{HostHeader, UpstreamSettings};
+use crate::base::BoxFuture;
 use crate::base::refusal::{Failure, Refusal};
 use crate::policy::Permit;
 use crate::wire::body::Body;
@@ -48,7 +49,12 @@ pub struct Outbound<'a> {
     pub request_id: &'a HeaderValue,
     /// What it says of a WebSocket, if it asks for one.
     pub handshake: Option<&'a Handshake>,
+    /// Watches over its session, where the answer is long in coming.
+    pub ending: Ending<'a>,
 }
+
+/// Gives what waits for the end of a request's session and says why; `None`: it has none.
+pub type Ending<'a> = &'a (dyn Fn() -> Option<BoxFuture<'static, Refusal>> + Send + Sync);
 
 impl Outbound<'_> {
     /// Rewrites the head, for HTTP/1.1. `Host` is left out where it depends on

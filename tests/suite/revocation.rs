@@ -67,6 +67,7 @@ fn application() -> Backend {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }),
+        "/poll" => Reply::take(|mut stream, _| drop(stream.read(&mut [0]))),
         _ => Reply::ok("a page"),
     })
 }
@@ -144,6 +145,40 @@ fn signing_out_ends_what_is_open_and_nothing_else() {
         let metrics = proxy.admin_get("/metrics").text();
         let lag = "cloakroom_revocation_lag_seconds_count 2";
         assert!(metrics.contains(lag), "{store}: {metrics}");
+    });
+}
+
+#[test]
+fn a_request_that_waits_for_its_answer_ends_with_its_session() {
+    let backend = application();
+    over_each_store(&Config::to(backend.addr()), |store, proxy, _| {
+        let (alice, bob) = (proxy.sign_in(&ALICE), proxy.sign_in(&BOB));
+        let connected = backend.open();
+        let mut polls = [Client::connect(proxy.addr()), Client::connect(proxy.addr())];
+        let before = backend.requests().len();
+        for (poll, jar) in polls.iter_mut().zip([&alice, &bob]) {
+            poll.send(Request::get("/poll").cookies(jar).bytes("app.test"));
+        }
+        backend.wait_for(before + 2);
+        let begin = Instant::now();
+        assert_eq!(proxy.sign_out(&alice).status, 204);
+        let refused = polls[0].read("GET");
+        assert!(begin.elapsed() < SOON, "{store}: {:?}", begin.elapsed());
+        assert_eq!(refused.status, 401, "{store}");
+        assert_eq!(
+            refused.refusal().as_deref(),
+            Some("unknown_session"),
+            "{store}"
+        );
+        let line = proxy.output().wait_for_json(|l| l["path"] == "/poll");
+        assert_eq!(line["user"], ALICE.id, "{store}");
+        // The application is told by the end of its connection, and the other's goes on.
+        let since = Instant::now();
+        while backend.open() > connected + 1 {
+            assert!(since.elapsed() < SOON, "{store}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(backend.open(), connected + 1, "{store}");
     });
 }
 
