@@ -4,7 +4,7 @@
 //! Whatever may have changed is looked up anew, in a task of its own; what the
 //! look-up says decides. An outage ends nothing: it is asked again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,11 +48,14 @@ pub struct Watch {
 struct Book {
     next: u64,
     open: HashMap<u64, Open>,
-    by_key: HashMap<Arc<str>, Vec<u64>>,
+    by_key: HashMap<Arc<str>, BTreeSet<u64>>,
+    /// By the name under which the store keeps the user's epoch.
+    by_user: HashMap<Arc<str>, BTreeSet<u64>>,
 }
 
 struct Open {
     session: Session,
+    user: Arc<str>,
     end: oneshot::Sender<Refusal>,
 }
 
@@ -124,6 +127,14 @@ impl Live {
         sessions
     }
 
+    /// The keys of what is open for the user whose epoch has this name.
+    fn keys_of_user(&self, name: &str) -> HashSet<Arc<str>> {
+        let book = self.book();
+        let numbers = book.by_user.get(name).into_iter().flatten();
+        let sessions = numbers.filter_map(|number| book.session(*number));
+        sessions.map(|session| session.key.clone()).collect()
+    }
+
     /// What was found alive is known by this from now on.
     fn renew(&self, found: &Session) {
         let mut book = self.book();
@@ -141,15 +152,11 @@ impl Live {
     /// many there were.
     fn end(&self, key: &str, user: &str, why: Refusal) -> usize {
         let mut book = self.book();
-        let numbers = book.by_key.remove(key).unwrap_or_default();
-        let (ended, left): (Vec<u64>, Vec<u64>) = numbers
-            .into_iter()
-            .partition(|number| book.session(*number).is_none_or(|s| s.user == user));
-        if !left.is_empty() {
-            book.by_key.insert(key.into(), left);
-        }
+        let numbers = book.by_key.get(key).into_iter().flatten().copied();
+        let is_meant = |number: &u64| book.session(*number).is_none_or(|s| s.user == user);
+        let ended: Vec<u64> = numbers.filter(is_meant).collect();
         for number in &ended {
-            if let Some(open) = book.open.remove(number) {
+            if let Some(open) = book.take(*number) {
                 // It may have come to its own end meanwhile.
                 let _ = open.end.send(why);
             }
@@ -166,6 +173,33 @@ impl Live {
 impl Book {
     fn session(&self, number: u64) -> Option<&Session> {
         self.open.get(&number).map(|open| &open.session)
+    }
+
+    fn put(&mut self, open: Open) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        let key = open.session.key.clone();
+        self.by_key.entry(key).or_default().insert(number);
+        let user = open.user.clone();
+        self.by_user.entry(user).or_default().insert(number);
+        self.open.insert(number, open);
+        number
+    }
+
+    fn take(&mut self, number: u64) -> Option<Open> {
+        let open = self.open.remove(&number)?;
+        forget(&mut self.by_key, &open.session.key, number);
+        forget(&mut self.by_user, &open.user, number);
+        Some(open)
+    }
+}
+
+fn forget(numbers: &mut HashMap<Arc<str>, BTreeSet<u64>>, name: &str, number: u64) {
+    if let Some(of_name) = numbers.get_mut(name) {
+        of_name.remove(&number);
+        if of_name.is_empty() {
+            numbers.remove(name);
+        }
     }
 }
 
@@ -185,18 +219,13 @@ impl Shared {
     /// Something is open from now on, and to be ended with its session.
     pub fn watch(self: &Arc<Self>, session: &Session) -> Watch {
         let (end, ended) = oneshot::channel();
-        let mut book = self.live.book();
-        let number = book.next;
-        book.next += 1;
         let open = Open {
             session: session.clone(),
+            user: user_name(&session.head.user).into(),
             end,
         };
-        book.open.insert(number, open);
-        book.by_key
-            .entry(session.key.clone())
-            .or_default()
-            .push(number);
+        let mut book = self.live.book();
+        let number = book.put(open);
         self.live.count.store(book.open.len(), Ordering::Relaxed);
         drop(book);
         // It may have ended between its look-up and now.
@@ -231,15 +260,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         let mut book = self.shared.live.book();
-        let Some(open) = book.open.remove(&self.number) else {
-            return;
-        };
-        if let Some(numbers) = book.by_key.get_mut(&open.session.key) {
-            numbers.retain(|number| *number != self.number);
-            if numbers.is_empty() {
-                book.by_key.remove(&open.session.key);
-            }
-        }
+        book.take(self.number);
         let count = book.open.len();
         self.shared.live.count.store(count, Ordering::Relaxed);
     }
@@ -297,10 +318,8 @@ impl Round {
                 self.due.entry(key).or_insert(Some(since));
             }
             Event::User(name, since) => {
-                for session in self.sessions.shared().live.sessions() {
-                    if user_name(&session.head.user) == *name {
-                        self.due.entry(session.key.clone()).or_insert(Some(since));
-                    }
+                for key in self.sessions.shared().live.keys_of_user(&name) {
+                    self.due.entry(key).or_insert(Some(since));
                 }
             }
         }
