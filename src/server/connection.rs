@@ -42,8 +42,8 @@ pub enum Purpose {
 
 /// A connection that was accepted.
 pub enum Socket {
-    /// Over TCP, from this address.
-    Tcp(TcpStream, SocketAddr),
+    /// Over TCP, from this address, to this one, where the listener has but one.
+    Tcp(TcpStream, SocketAddr, Option<SocketAddr>),
     /// Over a Unix socket.
     Unix(UnixStream),
 }
@@ -65,11 +65,8 @@ pub struct Shared {
 /// true, its requests are done.
 pub async fn serve(socket: Socket, purpose: Purpose, worker: Arc<Worker>, shared: Shared) {
     match socket {
-        Socket::Tcp(stream, peer) => {
-            // Small responses must not wait for an acknowledgement. Failing to
-            // say so costs time, not correctness.
-            let _ = stream.set_nodelay(true);
-            let Ok(local) = stream.local_addr() else {
+        Socket::Tcp(stream, peer, local) => {
+            let Ok(local) = local.map_or_else(|| stream.local_addr(), Ok) else {
                 return;
             };
             let tls = purpose == Purpose::Tls;

@@ -181,6 +181,9 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
+    // Small responses must not wait for an acknowledgement. What is accepted has it from
+    // here, without a call for each connection.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
 }
@@ -214,6 +217,16 @@ mod tests {
             ports[0] != 0 && ports.iter().all(|p| *p == ports[0]),
             "{ports:?}"
         );
+    }
+
+    #[test]
+    fn what_is_accepted_sends_at_once() {
+        let sockets = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let client = std::net::TcpStream::connect(sockets[0].local_addr().unwrap()).unwrap();
+        sockets[0].set_nonblocking(false).unwrap();
+        let (accepted, _) = sockets[0].accept().unwrap();
+        assert!(accepted.nodelay().unwrap());
+        drop(client);
     }
 
     #[test]

@@ -175,23 +175,28 @@ async fn work(
 }
 
 enum Listener {
-    Tcp(TcpListener),
+    /// With its address, unless it stands for several.
+    Tcp(TcpListener, Option<SocketAddr>),
     Unix(UnixListener),
 }
 
 impl Listener {
     fn new(socket: Bind) -> io::Result<Self> {
         Ok(match socket {
-            Bind::Tcp(socket) => Self::Tcp(TcpListener::from_std(socket)?),
+            Bind::Tcp(socket) => {
+                let address = socket.local_addr()?;
+                let only = (!address.ip().is_unspecified()).then_some(address);
+                Self::Tcp(TcpListener::from_std(socket)?, only)
+            }
             Bind::Unix(socket) => Self::Unix(UnixListener::from_std(socket)?),
         })
     }
 
     async fn accept(&self) -> io::Result<Socket> {
         match self {
-            Self::Tcp(socket) => {
+            Self::Tcp(socket, address) => {
                 let (stream, peer) = socket.accept().await?;
-                Ok(Socket::Tcp(stream, peer))
+                Ok(Socket::Tcp(stream, peer, *address))
             }
             Self::Unix(socket) => Ok(Socket::Unix(socket.accept().await?.0)),
         }
