@@ -19,6 +19,7 @@ use crate::upstream::request::VIA_PSEUDONYM;
 use crate::wire::client::{Client, ConnInfo};
 use crate::wire::cors::Grant;
 use crate::wire::hop;
+use crate::wire::present::{Field, Present};
 use crate::wire::target::Target;
 use crate::wire::upgrade::Handshake;
 
@@ -62,15 +63,15 @@ impl Begun {
             Form::Grpc if head.method == Method::CONNECT => Form::Json,
             form => form,
         };
-        let protocol = head.extensions.remove::<Protocol>();
-        let handshake = Handshake::take(&mut head, protocol.as_ref().map(Protocol::as_str));
+        let mut present = Present::of(&head.headers);
+        let handshake = take_handshake(&mut head, &mut present);
         let grant = state.cors.grant(&head.headers);
         let is_head = head.method == Method::HEAD;
         // On HTTP/2 a stream has an end of its own.
         let closes = found.is_some() && head.version != Version::HTTP_2;
         let client = match found {
             Some(refusal) => Err(refusal),
-            None => read_client(&conn, &state, &head),
+            None => read_client(&conn, &state, &head, present),
         };
         let known = match &client {
             Ok(client) => Some(client.ip),
@@ -80,7 +81,7 @@ impl Begun {
         record.client = Some(known.unwrap_or(conn.peer.ip()));
         let mut wait = known.and_then(|ip| worker.limiter.as_ref()?.count(ip).err());
         let read = client.and_then(|client| {
-            let target = read_target(&head, &mut record)?;
+            let target = read_target(&head, present, &mut record)?;
             Ok((client, target))
         });
         let mut secure = conn.tls;
@@ -98,6 +99,7 @@ impl Begun {
                     state: state.clone(),
                     conn,
                     head,
+                    present,
                     handshake,
                     client,
                     target,
@@ -121,22 +123,43 @@ impl Begun {
     }
 }
 
+/// The WebSocket that is asked for, which may change the head.
+fn take_handshake(head: &mut Parts, present: &mut Present) -> Option<Handshake> {
+    let protocol = head.extensions.remove::<Protocol>();
+    if head.version != Version::HTTP_2 && !present.has(Field::SecWebSocketKey) {
+        return None;
+    }
+    let handshake = Handshake::take(head, protocol.as_ref().map(Protocol::as_str));
+    if handshake.is_some() {
+        *present = Present::of(&head.headers);
+    }
+    handshake
+}
+
 /// The first fact: who asks.
-fn read_client(conn: &ConnInfo, state: &State, head: &Parts) -> Result<Client, Refusal> {
-    hop::check_request_framing(&head.headers, head.version)?;
+fn read_client(
+    conn: &ConnInfo,
+    state: &State,
+    head: &Parts,
+    present: Present,
+) -> Result<Client, Refusal> {
+    if present.any(Field::TransferEncoding, Field::ContentLength) {
+        hop::check_request_framing(&head.headers, head.version)?;
+    }
     Client::resolve(conn, &head.headers, &state.trust)
 }
 
 /// The second: for what.
-fn read_target(head: &Parts, record: &mut Record) -> Result<Target, Refusal> {
+fn read_target(head: &Parts, present: Present, record: &mut Record) -> Result<Target, Refusal> {
     let target = Target::parse(&head.method, &head.uri, &head.headers, head.version)?;
     record.host = Some(target.host().to_owned());
-    if hop::is_looping(&head.headers, VIA_PSEUDONYM) {
+    if present.has(Field::Via) && hop::is_looping(&head.headers, VIA_PSEUDONYM) {
         return Err(Refusal::LoopDetected);
     }
     let expects_more =
         |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    if head.headers.get_all(EXPECT).iter().any(expects_more) {
+    let expects = present.has(Field::Expect);
+    if expects && head.headers.get_all(EXPECT).iter().any(expects_more) {
         return Err(Refusal::ExpectationFailed);
     }
     Ok(target)

@@ -26,6 +26,7 @@ use crate::upstream::request::{Outbound, REQUEST_ID};
 use crate::wire::body::{Body, BodyFate, BodyWatch, Guarded, Trailers};
 use crate::wire::caching::is_for_all;
 use crate::wire::client::{Client, ConnInfo, Origin};
+use crate::wire::present::Present;
 use crate::wire::target::Target;
 use crate::wire::upgrade::{Handshake, Over};
 use crate::wire::{hop, negotiate};
@@ -41,6 +42,8 @@ pub struct Exchange {
     /// The request's head, as it came; that of a WebSocket handshake over
     /// HTTP/2 as it would be over HTTP/1.1.
     pub head: Parts,
+    /// Which fields stand in it.
+    pub present: Present,
     /// What it says of a WebSocket, if it asks for one.
     pub handshake: Option<Handshake>,
     /// Who asks.
@@ -310,6 +313,7 @@ impl Exchange {
             share_cookie: self.state.sessions.share_with_app,
             identity: &self.state.identity,
             request_id: &self.record.request_id,
+            present: self.present,
             handshake: self.handshake.as_ref(),
             ending: &ending,
         };

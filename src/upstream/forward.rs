@@ -20,7 +20,8 @@ use super::settings::UpstreamSettings;
 use super::standing::{Fleet, Group};
 use crate::base::refusal::{Failure, Refusal};
 use crate::wire::body::{Body, BodyFate, BodyWatch};
-use crate::wire::hop::{check_response_framing, remove_hop_by_hop, write_length_anew};
+use crate::wire::hop::{check_response_framing, remove_for_next, write_length_anew};
+use crate::wire::present::{Field, Present};
 use crate::wire::upgrade::{Handshake, Over};
 
 /// A worker's connections to all upstreams.
@@ -99,9 +100,13 @@ impl Upstreams {
         }
         let own_host = outbound.wants_own_host(&upstream.settings);
         let handshake = outbound.handshake;
+        // No identity header has this name, so none was added on the way.
+        let may_be_bound = outbound.present.has(Field::Authorization);
         // Of all that a request waits in, this is the largest; on the heap it is not copied
         // with the rest.
-        Box::pin(upstream.send(slot, sent, own_host, handshake, outbound.ending)).await
+        let ending = outbound.ending;
+        let sending = upstream.send(slot, sent, may_be_bound, own_host, handshake, ending);
+        Box::pin(sending).await
     }
 }
 
@@ -119,15 +124,17 @@ impl Upstream {
         &self,
         slot: &mut Option<Request<Body>>,
         sent: Option<&BodyWatch>,
+        may_be_bound: bool,
         own_host: bool,
         handshake: Option<&Handshake>,
         ending: Ending<'_>,
     ) -> Result<Answer, Failure> {
         let mut retries = self.settings.retries;
         let mut tried = Tried::default();
-        let bound = slot
-            .as_ref()
-            .is_some_and(|request| is_bound_to_connection(request.headers()));
+        let bound = may_be_bound
+            && slot
+                .as_ref()
+                .is_some_and(|request| is_bound_to_connection(request.headers()));
         let mut want = match bound {
             true => Want::Alone,
             false => Want::Any,
@@ -306,8 +313,12 @@ impl Upstream {
         if upgrade.is_some() && !lease.is_http2() {
             lease.retire();
         }
-        check_response_framing(response.headers(), response.version())
-            .map_err(|_| self.invalid(address, "framed its response ambiguously"))?;
+        let present = Present::of(response.headers());
+        let has_length = present.has(Field::ContentLength);
+        if has_length || present.has(Field::TransferEncoding) {
+            check_response_framing(response.headers(), response.version())
+                .map_err(|_| self.invalid(address, "framed its response ambiguously"))?;
+        }
         if asks_for_bound(&response) {
             lease.retire();
         }
@@ -315,8 +326,10 @@ impl Upstream {
             // The version of a message is that of its next connection.
             *response.version_mut() = Version::HTTP_11;
         }
-        remove_hop_by_hop(response.headers_mut());
-        write_length_anew(response.headers_mut());
+        remove_for_next(response.headers_mut(), present, |_| false);
+        if has_length {
+            write_length_anew(response.headers_mut());
+        }
         if let Some(handshake) = agreed {
             handshake.agree(&mut response);
         }

@@ -17,6 +17,7 @@ use crate::wire::client::{Client, ConnInfo, Trust, write_forwarding};
 use crate::wire::cookie::{CookieSpec, join_cookies};
 use crate::wire::hop::max_forwards;
 use crate::wire::hop::write_length_anew;
+use crate::wire::present::{Field, Present};
 use crate::wire::reserved::{IdentityHeaders, strip_request};
 use crate::wire::target::Target;
 use crate::wire::upgrade::Handshake;
@@ -47,6 +48,8 @@ pub struct Outbound<'a> {
     pub identity: &'a IdentityHeaders,
     /// The request's id.
     pub request_id: &'a HeaderValue,
+    /// Which fields stand in the head as it came.
+    pub present: Present,
     /// What it says of a WebSocket, if it asks for one.
     pub handshake: Option<&'a Handshake>,
     /// Watches over its session, where the answer is long in coming.
@@ -73,14 +76,18 @@ impl Outbound<'_> {
         let (version, is_options) = (request.version(), request.method() == Method::OPTIONS);
         let has_unknown_length = has_unknown_length(request.body());
         let headers = request.headers_mut();
-        let trailers = strip_request(headers, self.identity);
+        let trailers = strip_request(headers, self.present, self.identity);
         match self.share_cookie {
             true => join_cookies(headers),
             false => self.cookie.strip(headers),
         }
-        write_length_anew(headers);
+        if self.present.has(Field::ContentLength) {
+            write_length_anew(headers);
+        }
         // Answered by our own server when the body is first asked for.
-        headers.remove(header::EXPECT);
+        if self.present.has(Field::Expect) {
+            headers.remove(header::EXPECT);
+        }
 
         match self.host(upstream)? {
             Some(host) => drop(headers.insert(header::HOST, host)),

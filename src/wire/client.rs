@@ -16,6 +16,7 @@ use crate::wire::target::{Target, split_authority};
 mod chain;
 mod fields;
 
+pub(super) use fields::is_forwarding_name;
 pub use fields::{is_forwarding_field, remove_forwarding, write_forwarding};
 
 /// The scheme that the browser uses.

@@ -10,6 +10,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Version};
 
 use crate::base::refusal::Refusal;
+use crate::wire::present::{Field, Present};
 
 /// Never removed by being named in `Connection`: without them the message
 /// means something else, or nothing. RFC 9110 section 7.6.1 forbids senders to
@@ -27,11 +28,30 @@ const PLAIN: [&[u8]; 4] = [b"keep-alive", b"close", b"upgrade", b"te"];
 /// Returns whether there was a `TE: trailers`, which the caller may send again
 /// for itself.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) -> bool {
-    let trailers = wants_trailers(headers);
-    let nominated = nominated(headers);
-    remove_where(headers, |name| {
-        is_hop_by_hop(name) || nominated.contains(name)
-    });
+    remove_for_next(headers, Present::of(headers), |_| false)
+}
+
+/// The same where it is known which fields are `present`, and removes what `also` says.
+pub fn remove_for_next(
+    headers: &mut HeaderMap,
+    present: Present,
+    also: impl Fn(&str) -> bool,
+) -> bool {
+    let trailers = present.has(Field::Te) && wants_trailers(headers);
+    let nominated = match present.has(Field::Connection) {
+        true => nominated(headers),
+        false => Vec::new(),
+    };
+    let goes = |name: &HeaderName| {
+        let text = name.as_str();
+        is_hop_by_hop(text) || also(text) || nominated.contains(name)
+    };
+    // Most requests name their connection: no need to look for something else.
+    if present.any(Field::Connection, Field::Te) {
+        rebuild(headers, goes);
+    } else {
+        remove_where(headers, goes);
+    }
     trailers
 }
 
@@ -58,10 +78,10 @@ pub fn is_looping(headers: &HeaderMap, pseudonym: &str) -> bool {
 /// `Max-Forwards`, which counts for OPTIONS alone here, since TRACE is refused
 /// (RFC 9110 section 7.6.2). What is no number is ignored.
 pub fn max_forwards(method: &Method, headers: &HeaderMap) -> Option<u64> {
-    let value = headers
-        .get(MAX_FORWARDS)
-        .filter(|_| *method == Method::OPTIONS)?;
-    value.to_str().ok()?.parse().ok()
+    if *method != Method::OPTIONS {
+        return None;
+    }
+    headers.get(MAX_FORWARDS)?.to_str().ok()?.parse().ok()
 }
 
 /// Refuses a request whose end two servers could see in two places:
@@ -141,7 +161,7 @@ fn decimal(value: &HeaderValue) -> Option<u64> {
 }
 
 /// Whether a `TE` line accepts trailers.
-pub(super) fn wants_trailers(headers: &HeaderMap) -> bool {
+fn wants_trailers(headers: &HeaderMap) -> bool {
     headers
         .get_all(TE)
         .iter()
@@ -151,7 +171,7 @@ pub(super) fn wants_trailers(headers: &HeaderMap) -> bool {
 
 /// The fields that `Connection` names and that may go; allocates nothing for
 /// the options of nearly every request, which name no other field.
-pub(super) fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     headers
         .get_all(CONNECTION)
         .iter()
@@ -175,9 +195,9 @@ pub(super) fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
 /// section 6.6.2 makes it an end-to-end field, and HTTP/1.1 trailers need it.
 /// `HTTP2-Settings` (RFC 7540 section 3.2.1) belongs to an upgrade that is
 /// never passed on.
-pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
+pub(super) fn is_hop_by_hop(name: &str) -> bool {
     matches!(
-        name.as_str(),
+        name,
         "connection"
             | "keep-alive"
             | "proxy-connection"
@@ -194,9 +214,13 @@ pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
 /// Removes every field whose name matches. The others keep their order, which
 /// [`HeaderMap::remove`] would not do; costs nothing if none matches.
 pub(super) fn remove_where(headers: &mut HeaderMap, matches: impl Fn(&HeaderName) -> bool) {
-    if !headers.keys().any(&matches) {
-        return;
+    if headers.keys().any(&matches) {
+        rebuild(headers, matches);
     }
+}
+
+/// Writes anew what does not match.
+fn rebuild(headers: &mut HeaderMap, matches: impl Fn(&HeaderName) -> bool) {
     // With room for the fields that are written afterwards.
     let mut kept = HeaderMap::with_capacity(headers.keys_len() + WRITTEN);
     let mut current: Option<HeaderName> = None;

@@ -9,6 +9,7 @@ pub mod cross_site;
 pub mod frames;
 pub mod hop;
 pub mod negotiate;
+pub mod present;
 pub mod proxy_status;
 pub mod reserved;
 pub mod signature;

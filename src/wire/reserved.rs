@@ -11,8 +11,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::base::refusal::Refusal;
-use crate::wire::client::is_forwarding_field;
-use crate::wire::hop::{is_hop_by_hop, nominated, remove_where, wants_trailers};
+use crate::wire::client::is_forwarding_name;
+use crate::wire::hop::{remove_for_next, remove_where};
+use crate::wire::present::Present;
 
 /// `[identity.headers]`: which fields carry which part of the session record.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +65,10 @@ impl IdentityHeaders {
 
     /// Whether a name is a spelling of a reserved one.
     pub fn is_reserved(&self, name: &HeaderName) -> bool {
-        let name = name.as_str().as_bytes();
+        self.reserves(name.as_str().as_bytes())
+    }
+
+    fn reserves(&self, name: &[u8]) -> bool {
         self.lengths & length_bit(name.len()) != 0
             && self.folded.iter().any(|reserved| same_name(name, reserved))
     }
@@ -82,17 +86,15 @@ impl IdentityHeaders {
 /// their order, repeats and bytes. (Our cookie is
 /// [`CookieSpec::strip`](crate::wire::cookie::CookieSpec::strip)'s matter.)
 ///
-/// Returns whether there was a `TE: trailers`.
-pub fn strip_request(headers: &mut HeaderMap, identity: &IdentityHeaders) -> bool {
-    let trailers = wants_trailers(headers);
-    let nominated = nominated(headers);
-    remove_where(headers, |name| {
-        is_hop_by_hop(name)
-            || is_forwarding_field(name)
-            || identity.is_reserved(name)
-            || nominated.contains(name)
-    });
-    trailers
+/// `present`: the fields that stand there. Returns whether there was a `TE: trailers`.
+pub fn strip_request(
+    headers: &mut HeaderMap,
+    present: Present,
+    identity: &IdentityHeaders,
+) -> bool {
+    remove_for_next(headers, present, |name| {
+        is_forwarding_name(name.as_bytes()) || identity.reserves(name.as_bytes())
+    })
 }
 
 /// The value of an identity field: blanks inside, visible ASCII and UTF-8
@@ -217,7 +219,8 @@ mod tests {
         ] {
             headers.append(name, HeaderValue::from_static(value));
         }
-        assert!(strip_request(&mut headers, &identity()));
+        let present = Present::of(&headers);
+        assert!(strip_request(&mut headers, present, &identity()));
         let left: Vec<_> = headers
             .iter()
             .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))

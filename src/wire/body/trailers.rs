@@ -41,7 +41,7 @@ impl Trailers {
 /// acted already, and whoever merges trailers into it acts on them.
 fn is_forbidden(name: &HeaderName) -> bool {
     let text = name.as_str();
-    is_hop_by_hop(name)
+    is_hop_by_hop(name.as_str())
         || is_forwarding_field(name)
         || text.starts_with("content-")
         || text.starts_with("if-")

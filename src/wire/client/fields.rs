@@ -37,7 +37,11 @@ const NAMES: [&[u8]; 9] = [
 /// `_`. None of them passes from a client to the upstream: a forgotten member
 /// of the family is a hole (CVE-2026-39858, CVE-2026-35051, CVE-2026-54764).
 pub fn is_forwarding_field(name: &HeaderName) -> bool {
-    let name = name.as_str().as_bytes();
+    is_forwarding_name(name.as_str().as_bytes())
+}
+
+/// The same of a name in lower case.
+pub(in crate::wire) fn is_forwarding_name(name: &[u8]) -> bool {
     if !matches!(name.first(), Some(b'x' | b'f' | b't' | b'c')) {
         return false;
     }
