@@ -12,7 +12,7 @@ use hyper::ext::Protocol;
 use super::exchange::Exchange;
 use super::record::Record;
 use super::request_id;
-use super::respond::{self, Form};
+use super::respond::{self, Wish};
 use super::state::{State, Worker};
 use crate::base::refusal::Refusal;
 use crate::upstream::request::VIA_PSEUDONYM;
@@ -30,7 +30,7 @@ pub struct Begun {
     /// Its id.
     pub id: HeaderValue,
     /// In which form it is refused, if it is.
-    pub form: Form,
+    pub wish: Wish,
     /// What pages of other origins may do with the answer.
     pub grant: Option<Grant>,
     /// Whether it is for the head alone.
@@ -58,12 +58,8 @@ impl Begun {
         let (mut head, body) = request.into_parts();
         let id = request_id::of(&conn, &state, &head.headers);
         let mut record = Box::new(Record::begin(&worker, &state, &head, id.clone()));
-        let form = match Form::of(&head.headers) {
-            // In its 200 a client would see a tunnel.
-            Form::Grpc if head.method == Method::CONNECT => Form::Json,
-            form => form,
-        };
         let mut present = Present::of(&head.headers);
+        let wish = Wish::of(&head.method, &head.headers, present);
         let handshake = take_handshake(&mut head, &mut present);
         let grant = state.cors.grant(&head.headers);
         let is_head = head.method == Method::HEAD;
@@ -112,7 +108,7 @@ impl Begun {
         Self {
             state,
             id,
-            form,
+            wish,
             grant,
             is_head,
             secure,

@@ -14,7 +14,7 @@ use super::answer::Answer;
 use super::begun::Begun;
 use super::endpoints::{self, Endpoint};
 use super::record::Record;
-use super::respond::{self, Form};
+use super::respond::{self, Wish};
 use super::set_cookie;
 use super::state::{State, Worker};
 use super::tunnel::{Hold, Tunnel};
@@ -81,13 +81,13 @@ pub fn exchange(
     let begun = Begun::of(worker, conn, request, found);
     // Not a function with an argument, which would have two places.
     async move {
-        let (state, id, form) = (&begun.state, &begun.id, begun.form);
+        let (state, id, mut wish) = (&begun.state, &begun.id, begun.wish);
         let (result, mut record) = match begun.read {
-            Err((record, refusal)) => (Err((refusal.into(), form)), record),
+            Err((record, refusal)) => (Err(refusal.into()), record),
             Ok((mut exchange, body)) => {
                 let result = match begun.wait {
-                    Some(_) => Err((Refusal::RateLimited.into(), form)),
-                    None => exchange.serve(body, form).await,
+                    Some(_) => Err(Refusal::RateLimited.into()),
+                    None => exchange.serve(body, &mut wish).await,
                 };
                 (result, exchange.record)
             }
@@ -119,11 +119,11 @@ pub fn exchange(
                     // Nothing of it was sent yet: the client can be told.
                     Err(error) => {
                         let failure = Failure::new(Refusal::UpstreamProtocolError, &error);
-                        (refuse(state, &mut record, &failure, form, id), None)
+                        (refuse(state, &mut record, &failure, &wish, id), None)
                     }
                 }
             }
-            Err((failure, form)) => (refuse(state, &mut record, &failure, form, id), None),
+            Err(failure) => (refuse(state, &mut record, &failure, &wish, id), None),
         };
         let headers = response.headers_mut();
         if lease.is_none() {
@@ -159,12 +159,12 @@ fn refuse(
     state: &State,
     record: &mut Record,
     failure: &Failure,
-    form: Form,
+    wish: &Wish,
     id: &HeaderValue,
 ) -> Response<Body> {
     respond::log(failure, id);
     record.reason = Some(failure.refusal);
-    respond::refusal(state, failure.refusal, form, id)
+    respond::refusal(state, failure.refusal, wish.form(), id)
 }
 
 /// Whole seconds, and enough of them.
@@ -174,7 +174,7 @@ fn seconds(wait: Duration) -> u64 {
 }
 
 impl Exchange {
-    async fn serve(&mut self, body: Incoming, form: Form) -> Result<Outcome, (Failure, Form)> {
+    async fn serve(&mut self, body: Incoming, wish: &mut Wish) -> Result<Outcome, Failure> {
         if let Some(response) = self.preflight() {
             return Ok(Outcome::Own(response));
         }
@@ -183,24 +183,17 @@ impl Exchange {
         }
         if let Some(endpoint) = Endpoint::find(&self.state, self.target.path()) {
             // Not within this future, which is copied for each request.
-            return Box::pin(endpoints::serve(endpoint, self, body, form))
+            return Box::pin(endpoints::serve(endpoint, self, body, wish.form()))
                 .await
-                .map(Outcome::Own)
-                .map_err(|failure| (failure, form));
+                .map(Outcome::Own);
         }
         let state = self.state.clone();
-        let (number, route) = state
-            .routes
-            .resolve(&self.target, &self.head.method)
-            .map_err(|refusal| (refusal.into(), form))?;
+        let (number, route) = state.routes.resolve(&self.target, &self.head.method)?;
         self.record.route = Some(number);
-        let form = match route.on_refusal {
-            OnRefusal::Status if form == Form::Page => Form::Json,
-            _ => form,
-        };
-        self.route(route, body)
-            .await
-            .map_err(|failure| (failure, form))
+        if route.on_refusal == OnRefusal::Status {
+            wish.no_page();
+        }
+        self.route(route, body).await
     }
 
     async fn route(&mut self, route: &Route, body: Incoming) -> Result<Outcome, Failure> {

@@ -8,7 +8,7 @@ use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION,
     REFERRER_POLICY, RETRY_AFTER, SET_COOKIE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::state::State;
@@ -16,7 +16,8 @@ use crate::base::refusal::{Failure, Refusal};
 use crate::login::page::{MessagePage, PageError};
 use crate::login::return_to::MAX_TARGET;
 use crate::wire::body::Body;
-use crate::wire::negotiate;
+use crate::wire::negotiate::{self, Navigation};
+use crate::wire::present::{Field, Present};
 use crate::wire::proxy_status::{self, PROXY_STATUS};
 
 /// Seconds after which a client may try again.
@@ -39,10 +40,7 @@ pub enum Form {
 impl Form {
     /// What the client of a request can use.
     pub fn of(headers: &HeaderMap) -> Self {
-        let grpc = headers
-            .get(CONTENT_TYPE)
-            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-        if grpc {
+        if is_grpc(headers) {
             Self::Grpc
         } else if negotiate::navigates(headers) {
             Self::Page
@@ -50,6 +48,54 @@ impl Form {
             Self::Json
         }
     }
+}
+
+/// What a request says of the form in which it is refused. Hardly any is: it is read
+/// when it has to be.
+#[derive(Debug)]
+pub struct Wish {
+    /// Of gRPC, whatever else it says.
+    grpc: Option<Form>,
+    page: Navigation,
+    /// A page is no answer here.
+    never_page: bool,
+}
+
+impl Wish {
+    /// Of a request with this head, in which these fields stand.
+    pub fn of(method: &Method, headers: &HeaderMap, present: Present) -> Self {
+        let grpc = present.has(Field::ContentType) && is_grpc(headers);
+        let form = match *method {
+            // In its 200 a client would see a tunnel.
+            Method::CONNECT => Form::Json,
+            _ => Form::Grpc,
+        };
+        Self {
+            grpc: grpc.then_some(form),
+            page: Navigation::of(headers, present),
+            never_page: false,
+        }
+    }
+
+    /// JSON takes the place of a page.
+    pub fn no_page(&mut self) {
+        self.never_page = true;
+    }
+
+    /// What the client can use.
+    pub fn form(&self) -> Form {
+        match self.grpc {
+            Some(form) => form,
+            None if !self.never_page && self.page.is_one() => Form::Page,
+            None => Form::Json,
+        }
+    }
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// The answer to a request that is not forwarded.

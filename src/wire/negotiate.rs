@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
+use crate::wire::present::{Field, Present};
+
 // A name that is parsed at each look-up would cost more than the look-up.
 static SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 static SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
@@ -16,6 +18,39 @@ pub fn navigates(headers: &HeaderMap) -> bool {
     match headers.get(&SEC_FETCH_MODE) {
         Some(mode) => mode == "navigate",
         None => !headers.contains_key(&SEC_FETCH_DEST) && prefers_html(headers),
+    }
+}
+
+/// Whether a request loads a page, to be found out when somebody wants to know:
+/// hardly ever, and reading `Accept` is the dearest part of it.
+#[derive(Clone, Debug)]
+pub enum Navigation {
+    /// It was found out.
+    Known(bool),
+    /// This one line of `Accept` says it.
+    Accept(HeaderValue),
+}
+
+impl Navigation {
+    /// Of a request with this head, in which these fields stand.
+    pub fn of(headers: &HeaderMap, present: Present) -> Self {
+        if present.any(Field::SecFetch, Field::XRequestedWith) {
+            return Self::Known(navigates(headers));
+        }
+        let mut lines = headers.get_all(header::ACCEPT).iter();
+        match (lines.next(), lines.next()) {
+            (None, _) => Self::Known(false),
+            (Some(line), None) => Self::Accept(line.clone()),
+            (Some(_), Some(_)) => Self::Known(navigates(headers)),
+        }
+    }
+
+    /// The same as [`navigates`].
+    pub fn is_one(&self) -> bool {
+        match self {
+            Self::Known(known) => *known,
+            Self::Accept(line) => is_html(weights([line])),
+        }
     }
 }
 
@@ -41,20 +76,23 @@ fn is_scripted(headers: &HeaderMap) -> bool {
 /// Whether `Accept` names `text/html` and ranks it above JSON. `*/*` alone is
 /// what scripts send.
 pub fn prefers_html(headers: &HeaderMap) -> bool {
-    let (html, json) = weights(headers);
+    is_html(weights(headers.get_all(header::ACCEPT)))
+}
+
+fn is_html((html, json): (u32, u32)) -> bool {
     html > 0 && html >= json
 }
 
 /// Whether `Accept` names JSON and ranks it above `text/html`.
 pub fn prefers_json(headers: &HeaderMap) -> bool {
-    let (html, json) = weights(headers);
+    let (html, json) = weights(headers.get_all(header::ACCEPT));
     json > html
 }
 
 /// The highest weights that `Accept` gives HTML and JSON by name.
-fn weights(headers: &HeaderMap) -> (u32, u32) {
+fn weights<'h>(lines: impl IntoIterator<Item = &'h HeaderValue>) -> (u32, u32) {
     let (mut html, mut json) = (0, 0);
-    for line in headers.get_all(header::ACCEPT) {
+    for line in lines {
         for range in line.as_bytes().split(|byte| *byte == b',') {
             let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
             let kind = parts.next().unwrap_or_default();
@@ -88,10 +126,11 @@ mod tests {
     use super::*;
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        fields
-            .iter()
-            .map(|(n, v)| (n.parse().unwrap(), HeaderValue::from_static(v)))
-            .collect()
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
     }
 
     #[test]
@@ -114,9 +153,13 @@ mod tests {
                 false,
             ),
             (vec![("accept", "text/html;q=NaN")], false),
+            (vec![("accept", "*/*"), ("accept", "text/html")], true),
             (vec![], false),
         ] {
-            assert_eq!(navigates(&headers(&fields)), expected, "{fields:?}");
+            let headers = headers(&fields);
+            assert_eq!(navigates(&headers), expected, "{fields:?}");
+            let later = Navigation::of(&headers, Present::of(&headers));
+            assert_eq!(later.is_one(), expected, "{fields:?}");
         }
     }
 
