@@ -3,23 +3,27 @@
 use std::io::{self, IsTerminal, Write};
 
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 
+use crate::base::log_queue::{self, LogQueue, LogThread};
 use crate::config::compiled::{LogFormat, LogLevel, LogSettings};
 use crate::proxy::access_log::{AccessLog, Format, without_controls};
 
 /// The running log. What is still queued is written when it is dropped.
 pub struct Log {
-    sink: NonBlocking,
+    sink: LogQueue,
     format: Format,
     access: bool,
-    _guard: WorkerGuard,
+    _thread: LogThread,
 }
 
 /// Starts logging for the whole process. A second start keeps the first one's
 /// format.
-pub fn start(settings: &LogSettings) -> Log {
-    let (sink, guard) = tracing_appender::non_blocking(io::stdout());
+///
+/// # Errors
+///
+/// Where the thread that writes cannot be started.
+pub fn start(settings: &LogSettings) -> io::Result<Log> {
+    let (sink, thread) = log_queue::start(io::stdout())?;
     let terminal = io::stdout().is_terminal();
     let format = match settings.format {
         LogFormat::Json => Format::Json,
@@ -27,9 +31,11 @@ pub fn start(settings: &LogSettings) -> Log {
         LogFormat::Auto if terminal => Format::Text,
         LogFormat::Auto => Format::Json,
     };
+    let text = sink.clone();
+    let text_sink = move || text.clone();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level(settings.level))
-        .with_writer(sink.clone())
+        .with_writer(text_sink)
         .with_target(false)
         .with_ansi(terminal && format == Format::Text);
     // Only a second start in one process fails, and then the first one logs.
@@ -41,25 +47,25 @@ pub fn start(settings: &LogSettings) -> Log {
         }
         Format::Text => tracing::subscriber::set_global_default(subscriber.finish()),
     };
-    Log {
+    Ok(Log {
         sink,
         format,
         access: settings.access,
-        _guard: guard,
-    }
+        _thread: thread,
+    })
 }
 
 /// Takes whole lines of JSON, and leaves no control character in them.
-struct Escaping(NonBlocking);
+struct Escaping(LogQueue);
 
 impl Write for Escaping {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.write_all(&without_controls(line))?;
+        self.0.push(&without_controls(line));
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        Ok(())
     }
 }
 

@@ -42,7 +42,7 @@ pub fn run(
     warnings: &[Problem],
     on_ready: impl FnOnce(&[ListenAddress]),
 ) -> Result<(), String> {
-    let log = logging::start(&compiled.log);
+    let log = logging::start(&compiled.log).map_err(|e| e.to_string())?;
     let metrics = Arc::new(Metrics::new());
     let clock = Clock::system();
     let opened = Arc::new(store::open(&compiled.store, clock.clone()).map_err(|e| e.to_string())?);

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod crypto;
 pub mod histogram;
 pub mod identity;
+pub mod log_queue;
 pub mod metrics;
 pub mod rate;
 pub mod refusal;

@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
+use crate::base::clock::millis;
+
 /// Length of `2026-01-02T03:04:05`.
 const SECONDS: usize = 19;
 
@@ -57,11 +59,25 @@ impl Milliseconds {
 
     /// Writes it with three places behind the point.
     pub fn write(self, out: &mut Vec<u8>) {
-        // Neither a vector nor a number fails to be written.
-        let _ = serde_json::to_writer(&mut *out, &self.0.as_millis());
+        decimal(out, millis(self.0));
         out.push(b'.');
         out.extend_from_slice(&three(self.0.subsec_micros() % 1000));
     }
+}
+
+/// Writes a number; by its `Display` that would cost three times as much.
+pub fn decimal(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [b'0'; 20];
+    let mut unused = digits.len();
+    for digit in digits.iter_mut().rev() {
+        *digit += u8::try_from(number % 10).unwrap_or_default();
+        unused -= 1;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(unused..).unwrap_or_default());
 }
 
 /// The last three digits.
@@ -111,6 +127,15 @@ mod tests {
             assert_eq!(at(0).text(), "1970-01-01T00:00:00.000Z");
             assert_eq!(at(1_767_323_045_678).text(), "2026-01-02T03:04:05.678Z");
             assert_eq!(at(1_767_323_045_009).text(), "2026-01-02T03:04:05.009Z");
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_whole() {
+        for number in [0, 9, 10, 200, 1_000_000, u64::MAX] {
+            let mut written = Vec::new();
+            decimal(&mut written, number);
+            assert_eq!(written, number.to_string().as_bytes());
         }
     }
 
