@@ -81,6 +81,9 @@ impl Answer {
         let Some(record) = &mut self.record else {
             return false;
         };
+        if waits {
+            record.settle();
+        }
         // Or from so many bytes on: who takes them slowly may never have to wait.
         let watched = waits || record.is_watched() || record.bytes_out > UNWATCHED;
         if self.over {

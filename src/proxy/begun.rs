@@ -89,7 +89,6 @@ impl Begun {
             }
             Ok((client, target)) => {
                 secure = client.secure(state.public_origin.as_ref());
-                let origin = client.own_origin(&target, state.public_origin.as_ref());
                 let exchange = Box::new(Exchange {
                     worker,
                     state: state.clone(),
@@ -99,7 +98,6 @@ impl Begun {
                     handshake,
                     client,
                     target,
-                    origin,
                     record,
                 });
                 Ok((exchange, body))
@@ -148,7 +146,7 @@ fn read_client(
 /// The second: for what.
 fn read_target(head: &Parts, present: Present, record: &mut Record) -> Result<Target, Refusal> {
     let target = Target::parse(&head.method, &head.uri, &head.headers, head.version)?;
-    record.host = Some(target.host().to_owned());
+    record.host = Some(target.host_name());
     if present.has(Field::Via) && hop::is_looping(&head.headers, VIA_PSEUDONYM) {
         return Err(Refusal::LoopDetected);
     }

@@ -50,8 +50,6 @@ pub struct Exchange {
     pub client: Client,
     /// For what.
     pub target: Target,
-    /// Our own origin, as this client's browser sees it.
-    pub origin: Option<Origin>,
     /// What is noted of it.
     pub record: Box<Record>,
 }
@@ -253,6 +251,12 @@ impl Exchange {
         self.client.secure(self.state.public_origin.as_ref())
     }
 
+    /// Our own origin, as this client's browser sees it.
+    pub fn own_origin(&self) -> Option<Origin> {
+        let public = self.state.public_origin.as_ref();
+        self.client.own_origin(&self.target, public)
+    }
+
     /// Requests that could do harm with our cookie must not come from another
     /// site.
     fn check_cross_site(&self) -> Result<(), Refusal> {
@@ -269,7 +273,7 @@ impl Exchange {
         if guarded {
             self.state
                 .cross_site
-                .check(&self.head.headers, self.origin.as_ref())?;
+                .check(&self.head.headers, self.own_origin().as_ref())?;
         }
         Ok(())
     }

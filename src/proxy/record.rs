@@ -2,11 +2,12 @@
 //! the end: one access line and the metrics.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Response, StatusCode, Version};
 
 use super::access_log::Line;
@@ -16,10 +17,19 @@ use super::times::{Milliseconds, Moment};
 use crate::base::refusal::Refusal;
 use crate::session::Session;
 use crate::wire::body::BodyWatch;
+use crate::wire::target::HostName;
 
 /// What is recorded for a client that left before there was a response, as
 /// nginx does.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// What was asked for, or what is noted in its place.
+enum Path {
+    /// Only the path is ever written.
+    Asked(PathAndQuery),
+    Copied(Box<str>),
+    Not(&'static str),
+}
 
 /// The notes about one request. Whoever drops them ends the request.
 pub struct Record {
@@ -28,22 +38,24 @@ pub struct Record {
     start: Instant,
     time: SystemTime,
     method: Method,
-    path: String,
+    path: Path,
     version: Version,
     /// The id under which everything about this request is logged.
     pub request_id: HeaderValue,
     /// Who asked.
     pub client: Option<IpAddr>,
     /// For which host.
-    pub host: Option<String>,
+    pub host: Option<HostName>,
     /// The number of the route it met.
     pub route: Option<usize>,
     /// Who signed in by it.
     pub user: Option<String>,
     /// The handle of the session that it created.
     pub session: Option<Arc<str>>,
-    /// The session that it came with, and its end.
-    of: Option<Arc<Leash>>,
+    /// The session that it came with.
+    of: Option<Session>,
+    /// What tells of that session's end, once somebody wants to know.
+    leash: OnceLock<Arc<Leash>>,
     /// Why it was refused.
     pub reason: Option<Refusal>,
     /// The status of the response; `None` until there is one.
@@ -68,7 +80,10 @@ impl Record {
         request: &http::request::Parts,
         request_id: HeaderValue,
     ) -> Self {
-        let path = request.uri.path().to_owned();
+        let path = match request.uri.path_and_query() {
+            Some(asked) => Path::Asked(asked.clone()),
+            None => Path::Not(""),
+        };
         let method = request.method.clone();
         Self::new(worker, state, method, path, request.version, request_id)
     }
@@ -77,7 +92,7 @@ impl Record {
     pub fn unparsed(worker: &Arc<Worker>, state: &Arc<State>, request_id: HeaderValue) -> Self {
         // Not a word of it is known for certain.
         let method = Method::from_bytes(b"-").unwrap_or_default();
-        let (path, version) = ("-".to_owned(), Version::HTTP_11);
+        let (path, version) = (Path::Not("-"), Version::HTTP_11);
         Self::new(worker, state, method, path, version, request_id)
     }
 
@@ -85,7 +100,7 @@ impl Record {
         worker: &Arc<Worker>,
         state: &Arc<State>,
         method: Method,
-        path: String,
+        path: Path,
         version: Version,
         request_id: HeaderValue,
     ) -> Self {
@@ -104,6 +119,7 @@ impl Record {
             user: None,
             session: None,
             of: None,
+            leash: OnceLock::new(),
             reason: None,
             status: None,
             request_body: None,
@@ -114,37 +130,54 @@ impl Record {
         }
     }
 
+    /// The answer takes its time, or is a tunnel: the notes copy what they have of the
+    /// head. As long as a piece of it is held, so is the whole buffer that it was read
+    /// into.
+    pub fn settle(&mut self) {
+        let Path::Asked(asked) = &self.path else {
+            return;
+        };
+        self.path = Path::Copied(asked.path().into());
+        self.host = self.host.as_ref().map(HostName::detached);
+    }
+
     /// Notes whose request it is.
     pub fn belongs_to(&mut self, session: &Session) {
+        self.of = Some(session.clone());
+    }
+
+    /// Made for the first who asks: few answers are waited for.
+    fn tied(&self) -> Option<&Arc<Leash>> {
+        let session = self.of.as_ref()?;
         let shared = self.worker.sessions.shared();
-        self.of = Some(Arc::new(Leash::new(session, shared)));
+        let made = || Arc::new(Leash::new(session, shared));
+        Some(self.leash.get_or_init(made))
     }
 
     /// Ready with the reason once the session that it came with is over. To be asked
     /// only where the answer has to be waited for: the first time costs something.
     pub fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<Refusal> {
-        let Some(of) = &self.of else {
+        let Some(leash) = self.tied() else {
             return Poll::Pending;
         };
-        let why = ready!(of.poll_over(context));
+        let why = ready!(leash.poll_over(context));
         self.reason = Some(why);
         Poll::Ready(why)
     }
 
     /// Whether somebody is told of that session's end already.
     pub fn is_watched(&self) -> bool {
-        self.of.as_ref().is_some_and(|of| of.is_watched())
+        self.leash.get().is_some_and(|leash| leash.is_watched())
     }
 
     /// What ties it to that session, for as long as these notes are taken.
     pub fn leash(&self) -> Option<Weak<Leash>> {
-        self.of.as_ref().map(Arc::downgrade)
+        self.tied().map(Arc::downgrade)
     }
 
     /// The session that it came with is in use still.
     pub fn keep_alive(&self) {
-        if let Some(of) = &self.of {
-            let session = of.session();
+        if let Some(session) = &self.of {
             self.worker.sessions.slide(&self.state.sessions, session);
         }
     }
@@ -184,15 +217,19 @@ impl Record {
 
     fn write(&self, took: Duration) {
         let route = self.route.and_then(|r| self.state.routes.routes().get(r));
-        let of = self.of.as_ref().map(|of| of.session());
+        let of = self.of.as_ref();
         self.worker.access.write(&Line {
             time: Moment::of(self.time),
             kind: "access",
             request_id: self.request_id.to_str().unwrap_or_default(),
             client: self.client,
             method: self.method.as_str(),
-            host: self.host.as_deref(),
-            path: &self.path,
+            host: self.host.as_ref().map(HostName::as_str),
+            path: match &self.path {
+                Path::Asked(asked) => asked.path(),
+                Path::Copied(path) => path,
+                Path::Not(said) => said,
+            },
             protocol: protocol(self.version),
             status: self.status_code(),
             route: route.map(|route| route.label.as_str()),
@@ -216,7 +253,7 @@ impl Drop for Record {
         let took = self.start.elapsed();
         if !self.complete && self.reason.is_none() {
             // Whoever sent the answer was told before its body could be.
-            self.reason = self.of.as_ref().and_then(|of| of.why());
+            self.reason = self.leash.get().and_then(|leash| leash.why());
         }
         self.count(took);
         if self.worker.access.is_on() {

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 
 use aws_lc_rs::rand;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
 use super::state::State;
@@ -20,16 +21,10 @@ const LENGTH: usize = 16;
 /// about the same for one id as for all of these.
 const DRAWN: usize = 32;
 
-/// Random bytes, and how many ids they are still good for.
-struct Pool {
-    bytes: [[u8; LENGTH]; DRAWN],
-    left: usize,
-}
-
 thread_local! {
-    static POOL: RefCell<Pool> = const {
-        RefCell::new(Pool { bytes: [[0; LENGTH]; DRAWN], left: 0 })
-    };
+    /// Ids that nobody has yet, one behind the other. Each is a piece of these bytes: none
+    /// has to be allocated.
+    static POOL: RefCell<Bytes> = const { RefCell::new(Bytes::new()) };
 }
 
 /// The id that a trusted proxy gave the request, or a new one: 16 random
@@ -46,21 +41,24 @@ pub fn of(conn: &ConnInfo, state: &State, headers: &HeaderMap) -> HeaderValue {
 }
 
 fn new() -> HeaderValue {
-    let letter = |byte| ALPHABET.get(usize::from(byte & 63)).copied();
-    let id = random().map(|byte| letter(byte).unwrap_or(b'-'));
-    HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("none"))
+    let id = POOL.with_borrow_mut(|pool| {
+        if pool.is_empty() {
+            *pool = drawn();
+        }
+        pool.split_to(LENGTH.min(pool.len()))
+    });
+    HeaderValue::from_maybe_shared(id).unwrap_or(HeaderValue::from_static("none"))
 }
 
-fn random() -> [u8; LENGTH] {
-    POOL.with_borrow_mut(|pool| {
-        if pool.left == 0 {
-            // Without randomness ids repeat, which is a nuisance and no danger.
-            let _ = rand::fill(pool.bytes.as_flattened_mut());
-            pool.left = DRAWN;
-        }
-        pool.left -= 1;
-        pool.bytes.get(pool.left).copied().unwrap_or_default()
-    })
+fn drawn() -> Bytes {
+    let mut bytes = [0; LENGTH * DRAWN];
+    // Without randomness ids repeat, which is a nuisance and no danger.
+    let _ = rand::fill(&mut bytes);
+    for byte in &mut bytes {
+        let letter = ALPHABET.get(usize::from(*byte & 63));
+        *byte = letter.copied().unwrap_or(b'-');
+    }
+    Bytes::copy_from_slice(&bytes)
 }
 
 #[cfg(test)]

@@ -95,6 +95,7 @@ impl Tunnel {
     /// Starts to pass bytes on, in a task of its own. The request is recorded
     /// when the tunnel ends.
     pub fn start(self, mut record: Box<Record>) {
+        record.settle();
         tokio::spawn(async move {
             let (Ok(client), Ok(upstream)) = tokio::join!(self.client, self.upstream) else {
                 // The client went away before it had its answer.

@@ -16,7 +16,7 @@ use crate::upstream::request::REQUEST_ID;
 use crate::wire::client::ConnInfo;
 use crate::wire::hop;
 use crate::wire::proxy_status::{self, PROXY_STATUS};
-use crate::wire::target::Target;
+use crate::wire::target::{HostName, Target};
 
 /// What a request gets: GET and HEAD 308 to the same host and target with
 /// https, at this port; anything else 403, since what it carries has been sent
@@ -63,10 +63,10 @@ fn finish(
 }
 
 /// Where to. Also says for which host it was.
-fn place(head: &Parts, port: u16, host: &mut Option<String>) -> Result<HeaderValue, Refusal> {
+fn place(head: &Parts, port: u16, host: &mut Option<HostName>) -> Result<HeaderValue, Refusal> {
     hop::check_request_framing(&head.headers, head.version)?;
     let target = Target::parse(&head.method, &head.uri, &head.headers, head.version)?;
-    *host = Some(target.host().to_owned());
+    *host = Some(target.host_name());
     if target.host().is_empty() {
         return Err(Refusal::BadHost);
     }

@@ -143,7 +143,7 @@ impl Outbound<'_> {
             HostHeader::Upstream => true,
             HostHeader::Literal(_) => false,
             // HTTP/1.0 may come without one.
-            HostHeader::Preserve => self.target.authority().is_empty(),
+            HostHeader::Preserve => self.target.authority_value().is_empty(),
         }
     }
 }

@@ -28,6 +28,31 @@ pub struct Target {
     traits: PathTraits,
 }
 
+/// The host of a [`Target`]. Cloning copies a reference.
+#[derive(Clone, Debug)]
+pub struct HostName {
+    authority: HeaderValue,
+    length: usize,
+}
+
+impl HostName {
+    /// As [`Target::host`].
+    pub fn as_str(&self) -> &str {
+        let authority = self.authority.to_str().unwrap_or_default();
+        authority.get(..self.length).unwrap_or_default()
+    }
+
+    /// The same in bytes of its own: the others are part of what was read with them.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        let copy = HeaderValue::from_bytes(self.as_str().as_bytes());
+        Self {
+            authority: copy.unwrap_or(HeaderValue::from_static("")),
+            length: self.length,
+        }
+    }
+}
+
 /// What one look at the path's bytes tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct PathTraits {
@@ -104,6 +129,14 @@ impl Target {
     /// IPv6 address keeps its brackets. Empty for HTTP/1.0 without `Host`.
     pub fn host(&self) -> &str {
         self.authority().get(..self.host_len).unwrap_or_default()
+    }
+
+    /// [`Target::host`], to be kept: no bytes are copied.
+    pub fn host_name(&self) -> HostName {
+        HostName {
+            authority: self.authority.clone(),
+            length: self.host_len,
+        }
     }
 
     /// The port, if one was given.

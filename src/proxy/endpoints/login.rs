@@ -250,8 +250,7 @@ async fn read(exchange: &Exchange, body: Incoming) -> Result<Attempt, Failure> {
 fn place_after(exchange: &Exchange, rd: Option<&str>) -> String {
     rd.filter(|rd| !rd.is_empty())
         .and_then(|rd| {
-            let own = exchange.origin.as_ref();
-            let text = own.map(ToString::to_string);
+            let text = exchange.own_origin().map(|own| own.to_string());
             let authority = text.as_deref().and_then(|text| text.split_once("://"));
             let (scheme, host) = authority.unzip();
             return_to(

@@ -93,7 +93,7 @@ pub async fn serve(
         exchange
             .state
             .cross_site
-            .check(headers, exchange.origin.as_ref())?;
+            .check(headers, exchange.own_origin().as_ref())?;
     }
     match endpoint {
         Endpoint::Login if posts => login::sign_in(exchange, body).await,

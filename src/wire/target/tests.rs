@@ -242,6 +242,9 @@ fn a_target_from_its_parts() {
         (target.authority(), target.path_and_query()),
         ("app.example:81", "/x?y")
     );
+    let name = target.host_name();
+    assert_eq!(name.as_str(), "app.example");
+    assert_eq!(name.detached().as_str(), "app.example");
     for (authority, path) in [
         ("", "/"),
         ("a b", "/"),
