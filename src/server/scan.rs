@@ -342,12 +342,7 @@ impl Framing {
         if !matches!(first | 0x20, b'c' | b't' | b'u') {
             return false;
         }
-        let Some(colon) = memchr::memchr(b':', line) else {
-            return false;
-        };
-        let (name, value) = line.split_at_checked(colon).unwrap_or((line, &[]));
-        let value = value.get(1..).unwrap_or_default().trim_ascii();
-        if name.eq_ignore_ascii_case(b"content-length") {
+        if let Some(value) = value_of(line, b"content-length") {
             let length = std::str::from_utf8(value)
                 .ok()
                 .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
@@ -355,12 +350,12 @@ impl Framing {
             self.lost |= length.is_none() || self.length.is_some_and(|l| Some(l) != length);
             self.length = length;
             true
-        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+        } else if let Some(value) = value_of(line, b"transfer-encoding") {
             self.lost |= self.chunked || !value.eq_ignore_ascii_case(b"chunked");
             self.chunked = true;
             true
         } else {
-            self.upgrade |= name.eq_ignore_ascii_case(b"upgrade");
+            self.upgrade |= value_of(line, b"upgrade").is_some();
             false
         }
     }
@@ -369,6 +364,13 @@ impl Framing {
     fn may_upgrade(&self) -> bool {
         self.upgrade && !self.chunked && self.length.unwrap_or(0) == 0
     }
+}
+
+/// The value of a line, if it is one of this field.
+fn value_of<'l>(line: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
+    let (start, rest) = line.split_at_checked(name.len())?;
+    let (colon, value) = rest.split_first()?;
+    (*colon == b':' && start.eq_ignore_ascii_case(name)).then(|| value.trim_ascii())
 }
 
 /// Reads `chunk-size [ chunk-ext ]` (RFC 9112 section 7.1). Where the parser
