@@ -99,12 +99,18 @@ impl AccessLog {
             return;
         };
         let mut text = ROOM.take();
-        match format {
+        let is_plain = match format {
             Format::Json => line.write_json(&mut text),
-            Format::Text => line.write_text(&mut text),
-        }
+            Format::Text => {
+                line.write_text(&mut text);
+                false
+            }
+        };
         text.push(b'\n');
-        sink.push(&without_controls(&text));
+        match is_plain {
+            true => sink.push(&text),
+            false => sink.push(&without_controls(&text)),
+        }
         text.clear();
         text.shrink_to(ROOM_KEPT);
         ROOM.set(text);
@@ -145,24 +151,24 @@ pub fn without_controls(line: &[u8]) -> Cow<'_, [u8]> {
 
 impl Line<'_> {
     /// Writes the names with what stands around them, which is the same in each
-    /// line and most of it.
-    fn write_json(&self, out: &mut Vec<u8>) {
+    /// line and most of it. Whether there was nothing to escape.
+    fn write_json(&self, out: &mut Vec<u8>) -> bool {
         plain(out, "{\"time\":", self.time.text());
         plain(out, ",\"kind\":", self.kind);
-        text(out, ",\"request_id\":", Some(self.request_id));
+        let mut is_plain = text(out, ",\"request_id\":", Some(self.request_id));
         out.extend_from_slice(b",\"client\":");
         client(out, self.client);
         // Methods, like the next names, have nothing to escape (RFC 9110 section 5.6.2).
         plain(out, ",\"method\":", self.method);
-        text(out, ",\"host\":", self.host);
-        text(out, ",\"path\":", Some(self.path));
+        is_plain &= text(out, ",\"host\":", self.host);
+        is_plain &= text(out, ",\"path\":", Some(self.path));
         plain(out, ",\"protocol\":", self.protocol);
         out.extend_from_slice(b",\"status\":");
         decimal(out, u64::from(self.status));
-        text(out, ",\"route\":", self.route);
-        text(out, ",\"user\":", self.user);
-        text(out, ",\"session\":", self.session);
-        text(out, ",\"reason\":", self.reason);
+        is_plain &= text(out, ",\"route\":", self.route);
+        is_plain &= text(out, ",\"user\":", self.user);
+        is_plain &= text(out, ",\"session\":", self.session);
+        is_plain &= text(out, ",\"reason\":", self.reason);
         out.extend_from_slice(match self.aborted {
             true => b",\"aborted\":true,\"bytes_in\":",
             false => b",\"aborted\":false,\"bytes_in\":",
@@ -178,6 +184,7 @@ impl Line<'_> {
             None => out.extend_from_slice(b"null"),
         }
         out.push(b'}');
+        is_plain
     }
 
     fn write_text(&self, out: &mut Vec<u8>) {
@@ -246,24 +253,22 @@ fn address(out: &mut Vec<u8>, address: IpAddr) {
     }
 }
 
-/// A member of an object whose value is a text.
-fn text(out: &mut Vec<u8>, name: &str, value: Option<&str>) {
+/// A member of an object whose value is a text. Whether there was nothing to escape.
+fn text(out: &mut Vec<u8>, name: &str, value: Option<&str>) -> bool {
+    let Some(value) = value else {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"null");
+        return true;
+    };
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-    match value {
-        // To the end even if one is not: eight at a time, where there are as many.
-        Some(value) if value.bytes().fold(true, |all, byte| all & is_plain(byte)) => {
-            plain(out, name, value);
-        }
-        None => {
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(b"null");
-        }
-        Some(value) => {
-            out.extend_from_slice(name.as_bytes());
-            // Neither a vector nor a text fails to be written.
-            let _ = serde_json::to_writer(out, value);
-        }
+    if value.bytes().all(is_plain) {
+        plain(out, name, value);
+        return true;
     }
+    out.extend_from_slice(name.as_bytes());
+    // Neither a vector nor a text fails to be written.
+    let _ = serde_json::to_writer(out, value);
+    false
 }
 
 #[cfg(test)]
@@ -271,6 +276,66 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
+
+    fn plain_line() -> Line<'static> {
+        Line {
+            time: Moment::of(SystemTime::UNIX_EPOCH),
+            kind: "access",
+            request_id: "a",
+            client: None,
+            method: "GET",
+            host: Some("a.example"),
+            path: "/",
+            protocol: "HTTP/1.1",
+            status: 200,
+            route: Some("/"),
+            user: None,
+            session: None,
+            reason: None,
+            aborted: false,
+            bytes_in: 0,
+            bytes_out: 0,
+            duration_ms: Milliseconds::of(Duration::ZERO),
+            upstream_ms: None,
+        }
+    }
+
+    /// S-61: no field can bring a control character by the short cut.
+    #[test]
+    fn s61_a_line_with_something_to_escape_is_looked_at() {
+        assert!(plain_line().write_json(&mut Vec::new()));
+        for text in ["\u{7f}", "\u{9b}31m", "é", "\"", "\\", "\n"] {
+            let (plain, some) = (plain_line, Some(text));
+            for line in [
+                Line {
+                    request_id: text,
+                    ..plain()
+                },
+                Line {
+                    host: some,
+                    ..plain()
+                },
+                Line {
+                    path: text,
+                    ..plain()
+                },
+                Line {
+                    route: some,
+                    ..plain()
+                },
+                Line {
+                    user: some,
+                    ..plain()
+                },
+                Line {
+                    session: some,
+                    ..plain()
+                },
+            ] {
+                assert!(!line.write_json(&mut Vec::new()), "{line:?}");
+            }
+        }
+    }
 
     #[test]
     fn a_line_is_the_json_of_its_fields() {

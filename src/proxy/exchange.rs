@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
@@ -20,7 +20,7 @@ use super::state::{State, Worker};
 use super::tunnel::{Hold, Tunnel};
 use crate::base::BoxFuture;
 use crate::base::refusal::{Failure, Refusal};
-use crate::policy::{self, Asker, Decision, OnRefusal, Permit, Route};
+use crate::policy::{self, Asker, Decision, OnRefusal, Route};
 use crate::session::Lookup;
 use crate::upstream::request::{Outbound, REQUEST_ID};
 use crate::wire::body::{Body, BodyFate, BodyWatch, Guarded, Trailers};
@@ -65,6 +65,16 @@ pub enum Outcome {
     Tunnel(Response<Incoming>, Duration, Tunnel),
 }
 
+/// How a request goes on.
+enum Way<'s> {
+    /// It has its answer.
+    Own(Box<Response<Body>>),
+    /// To one of our own endpoints.
+    Endpoint(Endpoint),
+    /// By this route.
+    Route(&'s Route),
+}
+
 /// Serves one request. There is always an answer. `found` is why the request
 /// must be refused, where its bytes gave away what its parsed head does not.
 ///
@@ -85,7 +95,17 @@ pub fn exchange(
             Ok((mut exchange, body)) => {
                 let result = match begun.wait {
                     Some(_) => Err(Refusal::RateLimited.into()),
-                    None => exchange.serve(body, &mut wish).await,
+                    None => match exchange.way(state, &mut wish) {
+                        Err(refusal) => Err(refusal.into()),
+                        Ok(Way::Own(response)) => Ok(Outcome::Own(*response)),
+                        // Not within this future, which is copied for each request.
+                        Ok(Way::Endpoint(endpoint)) => {
+                            let form = wish.form();
+                            let served = endpoints::serve(endpoint, &mut exchange, body, form);
+                            Box::pin(served).await.map(Outcome::Own)
+                        }
+                        Ok(Way::Route(route)) => exchange.route(route, body).await,
+                    },
                 };
                 (result, exchange.record)
             }
@@ -172,34 +192,35 @@ fn seconds(wait: Duration) -> u64 {
 }
 
 impl Exchange {
-    async fn serve(&mut self, body: Incoming, wish: &mut Wish) -> Result<Outcome, Failure> {
+    /// What is known of a request without waiting decides how it goes on.
+    fn way<'s>(&mut self, state: &'s State, wish: &mut Wish) -> Result<Way<'s>, Refusal> {
         if let Some(response) = self.preflight() {
-            return Ok(Outcome::Own(response));
+            return Ok(Way::Own(Box::new(response)));
         }
         if hop::max_forwards(&self.head.method, &self.head.headers) == Some(0) {
-            return Ok(Outcome::Own(respond::no_content()));
+            return Ok(Way::Own(Box::new(respond::no_content())));
         }
         if let Some(endpoint) = Endpoint::find(&self.state, self.target.path()) {
-            // Not within this future, which is copied for each request.
-            return Box::pin(endpoints::serve(endpoint, self, body, wish.form()))
-                .await
-                .map(Outcome::Own);
+            return Ok(Way::Endpoint(endpoint));
         }
-        let state = self.state.clone();
         let (number, route) = state.routes.resolve(&self.target, &self.head.method)?;
         self.record.route = Some(number);
         if route.on_refusal == OnRefusal::Status {
             wish.no_page();
         }
-        self.route(route, body).await
+        self.check_cross_site()?;
+        Ok(Way::Route(route))
     }
 
+    /// One function from here to the application: each that waits within another is
+    /// copied into that.
     async fn route(&mut self, route: &Route, body: Incoming) -> Result<Outcome, Failure> {
-        self.check_cross_site()?;
         let lookup = if route.access.needs_session() {
             self.lookup(true).await?
         } else {
-            self.end_what_is_over().await;
+            if self.state.sessions.share_with_app {
+                Box::pin(self.end_what_is_over()).await;
+            }
             Lookup::NotNeeded
         };
         // Nobody needs to know who asks where there is a session.
@@ -209,14 +230,83 @@ impl Exchange {
             navigates: is_dead && negotiate::navigates(&self.head.headers),
             has_page: self.state.login_page,
         };
-        match policy::decide(route, asker, lookup) {
-            Decision::Forward(permit) => self.forward(route, permit, body).await,
+        let permit = match policy::decide(route, asker, lookup) {
+            Decision::Forward(permit) => permit,
             Decision::Login(reason) => {
                 self.record.reason = Some(reason);
                 let back = self.target.path_and_query();
-                Ok(Outcome::Own(respond::to_login(&self.state, back, reason)))
+                return Ok(Outcome::Own(respond::to_login(&self.state, back, reason)));
             }
-            Decision::Refuse(refusal) => Err(refusal.into()),
+            Decision::Refuse(refusal) => return Err(refusal.into()),
+        };
+        let renewed = match permit.session() {
+            Some(session) if self.may_renew(session) => {
+                Box::pin(self.renewed_cookie(session)).await
+            }
+            _ => None,
+        };
+        let (body, watch) = self.guard(route, body)?;
+        self.record.request_body.clone_from(&watch);
+        let ending = || -> Option<BoxFuture<'static, Refusal>> {
+            let mut watch = self.worker.sessions.shared().watch(permit.session()?);
+            Some(Box::pin(async move { watch.ended().await }))
+        };
+        let outbound = Outbound {
+            permit: &permit,
+            client: &self.client,
+            conn: &self.conn,
+            target: &self.target,
+            trust: &self.state.trust,
+            cookie: &self.state.sessions.cookie,
+            share_cookie: self.state.sessions.share_with_app,
+            identity: &self.state.identity,
+            request_id: &self.record.request_id,
+            present: self.present,
+            handshake: self.handshake.as_ref(),
+            ending: &ending,
+        };
+        let client = self.head.extensions.remove::<OnUpgrade>();
+        let hold = self.head.extensions.remove::<Hold>();
+        let head = std::mem::replace(&mut self.head, Request::new(()).into_parts().0);
+        let mut request = Some(Request::from_parts(head, body));
+        let upstreams = &self.worker.upstreams;
+        let forwarding = upstreams.forward(&outbound, &mut request, watch.as_ref())?;
+        let forwarded = forwarding.await;
+        let mut answer = forwarded.map_err(|failure| blame(failure, watch.as_ref()))?;
+        self.complete(answer.response.headers_mut(), renewed);
+        let (Some(client), Some(upstream)) = (client, answer.upgrade.take()) else {
+            return Ok(Outcome::Forwarded(answer));
+        };
+        let crate::upstream::Answer {
+            response,
+            lease,
+            took,
+            ..
+        } = answer;
+        let tunnel = Tunnel {
+            client,
+            upstream,
+            hold,
+            place: lease.give_away(),
+            idle: self.state.tunnel_idle_timeout,
+            websocket: self.handshake.is_some(),
+        };
+        Ok(Outcome::Tunnel(response, took, tunnel))
+    }
+
+    /// What is to be said of the session in an application's response.
+    fn complete(&self, headers: &mut HeaderMap, renewed: Option<HeaderValue>) {
+        let (rules, id) = (&self.state.sessions, &self.record.request_id);
+        if !rules.share_with_app {
+            set_cookie::drop_ours(&rules.cookie, headers, id);
+        }
+        // The next answer will do where this one may be kept for others. What the
+        // application says of the cookie counts (S-45: one line of a name).
+        if let Some(cookie) = renewed
+            && !is_for_all(headers)
+            && !set_cookie::is_ours_set(&rules.cookie, headers)
+        {
+            headers.append(SET_COOKIE, cookie);
         }
     }
 
@@ -282,75 +372,6 @@ impl Exchange {
     pub fn is_connect(&self) -> bool {
         let over = self.handshake.as_ref().map(|handshake| handshake.over);
         over == Some(Over::Connect)
-    }
-
-    async fn forward(
-        &mut self,
-        route: &Route,
-        permit: Permit,
-        body: Incoming,
-    ) -> Result<Outcome, Failure> {
-        let renewed = match permit.session() {
-            Some(session) => self.renewed_cookie(session).await,
-            None => None,
-        };
-        let (body, watch) = self.guard(route, body)?;
-        self.record.request_body.clone_from(&watch);
-        let ending = || -> Option<BoxFuture<'static, Refusal>> {
-            let mut watch = self.worker.sessions.shared().watch(permit.session()?);
-            Some(Box::pin(async move { watch.ended().await }))
-        };
-        let outbound = Outbound {
-            permit: &permit,
-            client: &self.client,
-            conn: &self.conn,
-            target: &self.target,
-            trust: &self.state.trust,
-            cookie: &self.state.sessions.cookie,
-            share_cookie: self.state.sessions.share_with_app,
-            identity: &self.state.identity,
-            request_id: &self.record.request_id,
-            present: self.present,
-            handshake: self.handshake.as_ref(),
-            ending: &ending,
-        };
-        let client = self.head.extensions.remove::<OnUpgrade>();
-        let hold = self.head.extensions.remove::<Hold>();
-        let head = std::mem::replace(&mut self.head, Request::new(()).into_parts().0);
-        let mut request = Some(Request::from_parts(head, body));
-        let upstreams = &self.worker.upstreams;
-        let forwarding = upstreams.forward(&outbound, &mut request, watch.as_ref());
-        let forwarded = forwarding.await;
-        let mut answer = forwarded.map_err(|failure| blame(failure, watch.as_ref()))?;
-        let headers = answer.response.headers_mut();
-        let (rules, id) = (&self.state.sessions, &self.record.request_id);
-        if !rules.share_with_app {
-            set_cookie::drop_ours(&rules.cookie, headers, id);
-        }
-        // The next answer will do where this one may be kept for others. What the
-        // application says of the cookie counts (S-45: one line of a name).
-        let is_set = set_cookie::is_ours_set(&rules.cookie, headers);
-        if let Some(cookie) = renewed.filter(|_| !is_for_all(headers) && !is_set) {
-            headers.append(SET_COOKIE, cookie);
-        }
-        let (Some(client), Some(upstream)) = (client, answer.upgrade.take()) else {
-            return Ok(Outcome::Forwarded(answer));
-        };
-        let crate::upstream::Answer {
-            response,
-            lease,
-            took,
-            ..
-        } = answer;
-        let tunnel = Tunnel {
-            client,
-            upstream,
-            hold,
-            place: lease.give_away(),
-            idle: self.state.tunnel_idle_timeout,
-            websocket: self.handshake.is_some(),
-        };
-        Ok(Outcome::Tunnel(response, took, tunnel))
     }
 
     /// The request's body with its limits, and what watches it, if there is one.

@@ -10,12 +10,15 @@ impl Exchange {
     /// by our rules. Looking it up removes it; what else comes of it is the application's
     /// affair here.
     pub(super) async fn end_what_is_over(&self) {
-        let rules = &self.state.sessions;
-        if rules.share_with_app {
-            let sessions = &self.worker.sessions;
-            // In an outage the application has no sessions either.
-            let _ = sessions.lookup(rules, &self.head.headers, false).await;
-        }
+        let sessions = &self.worker.sessions;
+        // In an outage the application has no sessions either.
+        let headers = &self.head.headers;
+        let _ = sessions.lookup(&self.state.sessions, headers, false).await;
+    }
+
+    /// Whether its cookie may have to be sent once more.
+    pub(super) fn may_renew(&self, session: &Session) -> bool {
+        session.secret != 0 || self.state.sessions.prolongs_cookie(session)
     }
 
     /// The session's cookie once more: signed anew with the first secret, where another

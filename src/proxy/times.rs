@@ -4,8 +4,6 @@ use std::cell::Cell;
 use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
-use crate::base::clock::millis;
-
 /// Length of `2026-01-02T03:04:05`.
 const SECONDS: usize = 19;
 
@@ -59,9 +57,11 @@ impl Milliseconds {
 
     /// Writes it with three places behind the point.
     pub fn write(self, out: &mut Vec<u8>) {
-        decimal(out, millis(self.0));
+        let seconds = self.0.as_secs().saturating_mul(1000);
+        let micros = self.0.subsec_micros();
+        decimal(out, seconds.saturating_add(u64::from(micros / 1000)));
         out.push(b'.');
-        out.extend_from_slice(&three(self.0.subsec_micros() % 1000));
+        out.extend_from_slice(&three(micros % 1000));
     }
 }
 

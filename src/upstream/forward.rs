@@ -1,6 +1,7 @@
 //! A permitted request goes out, and the head of its answer comes back.
 
-use std::pin::pin;
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -20,7 +21,9 @@ use super::settings::UpstreamSettings;
 use super::standing::{Fleet, Group};
 use crate::base::refusal::{Failure, Refusal};
 use crate::wire::body::{Body, BodyFate, BodyWatch};
-use crate::wire::hop::{check_response_framing, remove_for_next, write_length_anew};
+use crate::wire::hop::{
+    check_response_framing, has_plain_length, remove_for_next, write_length_anew,
+};
 use crate::wire::present::{Field, Present};
 use crate::wire::upgrade::{Handshake, Over};
 
@@ -85,12 +88,12 @@ impl Upstreams {
     /// Those of [`connect`](super::connect::connect()),
     /// [`Refusal::UpstreamTimeout`], [`Refusal::UpstreamProtocolError`], and
     /// what rewriting the head refuses.
-    pub async fn forward(
-        &self,
-        outbound: &Outbound<'_>,
-        slot: &mut Option<Request<Body>>,
-        sent: Option<&BodyWatch>,
-    ) -> Result<Answer, Failure> {
+    pub fn forward<'a>(
+        &'a self,
+        outbound: &Outbound<'a>,
+        slot: &'a mut Option<Request<Body>>,
+        sent: Option<&'a BodyWatch>,
+    ) -> Result<Pin<Box<impl Future<Output = Result<Answer, Failure>> + 'a>>, Failure> {
         let upstream = self
             .0
             .get(outbound.permit.upstream())
@@ -106,7 +109,7 @@ impl Upstreams {
         // with the rest.
         let ending = outbound.ending;
         let sending = upstream.send(slot, sent, may_be_bound, own_host, handshake, ending);
-        Box::pin(sending).await
+        Ok(Box::pin(sending))
     }
 }
 
@@ -314,8 +317,9 @@ impl Upstream {
             lease.retire();
         }
         let present = Present::of(response.headers());
-        let has_length = present.has(Field::ContentLength);
-        if has_length || present.has(Field::TransferEncoding) {
+        let to_check = present.any(Field::ContentLength, Field::TransferEncoding)
+            && !has_plain_length(response.headers(), present);
+        if to_check {
             check_response_framing(response.headers(), response.version())
                 .map_err(|_| self.invalid(address, "framed its response ambiguously"))?;
         }
@@ -327,7 +331,7 @@ impl Upstream {
             *response.version_mut() = Version::HTTP_11;
         }
         remove_for_next(response.headers_mut(), present, |_| false);
-        if has_length {
+        if to_check {
             write_length_anew(response.headers_mut());
         }
         if let Some(handshake) = agreed {

@@ -118,13 +118,28 @@ pub fn write_length_anew(headers: &mut HeaderMap) {
     let Some(first) = lines.next() else {
         return;
     };
-    let is_plain = first.len() == 1 || !first.as_bytes().starts_with(b"0");
-    if is_plain && lines.next().is_none() {
+    if is_plain(first) && lines.next().is_none() {
         return;
     }
     if let Some(length) = decimal(first) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
+}
+
+/// Whether one plain `Content-Length` is all that is said of a message's end, where no
+/// `Transfer-Encoding` is `present`: then there is nothing to refuse, and nothing to
+/// write anew.
+pub fn has_plain_length(headers: &HeaderMap, present: Present) -> bool {
+    if present.has(Field::TransferEncoding) {
+        return false;
+    }
+    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+    let first = lines.next().filter(|line| is_plain(line));
+    first.and_then(decimal).is_some() && lines.next().is_none()
+}
+
+fn is_plain(length: &HeaderValue) -> bool {
+    length.len() == 1 || !length.as_bytes().starts_with(b"0")
 }
 
 fn unambiguous(headers: &HeaderMap, version: Version) -> bool {
@@ -172,9 +187,10 @@ fn wants_trailers(headers: &HeaderMap) -> bool {
 /// The fields that `Connection` names and that may go; allocates nothing for
 /// the options of nearly every request, which name no other field.
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
-    headers
-        .get_all(CONNECTION)
-        .iter()
+    let lines = headers.get_all(CONNECTION).iter();
+    lines
+        // What nearly every request says.
+        .filter(|line| !line.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
         .filter(|option| {
@@ -297,6 +313,8 @@ mod tests {
             for line in lines {
                 headers.append(CONTENT_LENGTH, HeaderValue::from_static(line));
             }
+            let has_plain = has_plain_length(&headers, Present::of(&headers));
+            assert_eq!(has_plain, lines == [expected], "{lines:?}");
             write_length_anew(&mut headers);
             let written: Vec<_> = headers.get_all(CONTENT_LENGTH).iter().collect();
             assert_eq!(written, [expected], "{lines:?}");
@@ -457,11 +475,10 @@ mod tests {
             "1_0",
             "18446744073709551616",
         ] {
-            assert_eq!(
-                check(&[("content-length", bad)]),
-                Err(Refusal::BadFraming),
-                "{bad}"
-            );
+            let lines = [("content-length", bad)];
+            assert_eq!(check(&lines), Err(Refusal::BadFraming), "{bad}");
+            let headers = headers(&lines);
+            assert!(!has_plain_length(&headers, Present::of(&headers)), "{bad}");
         }
         let differing = [("content-length", "5"), ("content-length", "6")];
         assert_eq!(check(&differing), Err(Refusal::BadFraming));
@@ -474,6 +491,8 @@ mod tests {
             check_response_framing(&refused, Version::HTTP_11),
             Err(Refusal::UpstreamProtocolError)
         );
+        let both = headers(&[("content-length", "7"), ("transfer-encoding", "chunked")]);
+        assert!(!has_plain_length(&both, Present::of(&both)));
         let fine = headers(&[("content-length", "7")]);
         assert_eq!(check_response_framing(&fine, Version::HTTP_10), Ok(()));
     }
