@@ -12,13 +12,15 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use quick_cache::DefaultHashBuilder;
 use quick_cache::sync::Cache as Entries;
 
 use super::known::{EpochCopy, Known};
+use super::pool::Common;
 use super::store::{Epoch, Listener};
 use crate::base::clock::millis;
 
@@ -31,19 +33,28 @@ const FIRST_SWEEP: usize = 1024;
 
 /// Copies of sessions, and of the epochs of their users. All workers share it.
 pub struct Cache {
-    entries: Option<Entries<Arc<str>, Arc<Known>>>,
+    copies: Option<Copies>,
+    common: Common,
     epochs: Mutex<Epochs>,
     versions: Versions,
-    era: AtomicU64,
+    era: AtomicU32,
     belief: Belief,
     used: AtomicBool,
+}
+
+/// Copies by a hash of their keys. A copy says itself which key it is of, so a key beside
+/// it would only take room, and looking at it time. Of two keys with one hash, which are
+/// not to be expected, each puts out the other's copy: that costs a copy, never the truth.
+struct Copies {
+    hasher: DefaultHashBuilder,
+    entries: Entries<u64, Arc<Known>>,
 }
 
 /// A reading of the store that began at a known state of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
     version: u64,
-    era: u64,
+    era: u32,
 }
 
 /// Copies by users' names: one of this era, and those that sessions of earlier eras
@@ -51,7 +62,7 @@ pub struct Reading {
 /// book only points at it, so what no session needs goes by itself.
 #[derive(Default)]
 struct Epochs {
-    copies: HashMap<Arc<str>, Vec<Weak<EpochCopy>>>,
+    copies: HashMap<Box<str>, Vec<Weak<EpochCopy>>>,
     sweep_at: usize,
 }
 
@@ -75,10 +86,11 @@ impl Cache {
     /// changes as it makes them.
     pub fn new(entries: usize, staleness: Option<Duration>) -> Self {
         Self {
-            entries: (entries > 0).then(|| Entries::new(entries)),
+            copies: (entries > 0).then(|| Copies::new(entries)),
+            common: Common::default(),
             epochs: Mutex::default(),
             versions: Versions::new(),
-            era: AtomicU64::new(0),
+            era: AtomicU32::new(0),
             belief: Belief {
                 start: Instant::now(),
                 staleness,
@@ -90,14 +102,14 @@ impl Cache {
 
     /// The copy of a record, if it counts now.
     pub fn fresh(&self, key: &str) -> Option<Arc<Known>> {
-        let entries = self.entries.as_ref()?;
+        let copies = self.copies.as_ref()?;
         self.note_use();
         let now = self.belief.now();
         if !self.belief.holds_at(now) {
             return None;
         }
-        let known = entries.get(key)?;
-        if known.era() != self.era() || !known.epoch().is_valid() {
+        let known = copies.get(key)?;
+        if known.era() != self.era() || !known.has_valid_epoch() {
             return None;
         }
         known.confirm(now);
@@ -107,22 +119,20 @@ impl Cache {
     /// The copy of a record that counted within this time: for when the store does
     /// not answer and the operator prefers this to an outage.
     pub fn stale(&self, key: &str, within: Duration) -> Option<Arc<Known>> {
-        let known = self.entries.as_ref()?.get(key)?;
+        let known = self.copies.as_ref()?.get(key)?;
         let age = self.belief.now().saturating_sub(known.confirmed());
-        (known.epoch().is_valid() && age < millis(within)).then_some(known)
+        (known.has_valid_epoch() && age < millis(within)).then_some(known)
     }
 
     /// Whether this very copy is kept and counts, so that its end will be told.
     pub fn holds(&self, known: &Arc<Known>) -> bool {
-        let Some(entries) = &self.entries else {
+        let Some(copies) = &self.copies else {
             return false;
         };
         self.is_believed()
             && known.era() == self.era()
-            && known.epoch().is_valid()
-            && entries
-                .peek(&*known.key)
-                .is_some_and(|copy| Arc::ptr_eq(&copy, known))
+            && known.has_valid_epoch()
+            && copies.holds(known)
     }
 
     /// Whether the channel is known to work, so that changes will be told.
@@ -185,23 +195,23 @@ impl Cache {
 
     /// Keeps a record that was read by `reading`, unless it changed meanwhile.
     pub fn keep(&self, reading: Reading, known: &Arc<Known>) {
-        let Some(entries) = &self.entries else {
+        let Some(copies) = &self.copies else {
             return;
         };
         known.confirm(self.belief.now());
-        if !self.still(reading, &known.key) || !known.epoch().is_valid() {
+        if !self.still(reading, &known.key) || !known.has_valid_epoch() {
             return;
         }
-        entries.insert(known.key.clone(), known.clone());
+        copies.put(known);
         // A change that came between the look and the insertion found nothing to
         // remove; but it has raised the version before it looked.
         if !self.still(reading, &known.key) {
-            entries.remove_if(&*known.key, |copy| Arc::ptr_eq(copy, known));
+            copies.take_back(known);
         }
     }
 
     /// The era of copies: it ends when the channel is lost.
-    pub fn era(&self) -> u64 {
+    pub fn era(&self) -> u32 {
         self.era.load(Ordering::SeqCst)
     }
 
@@ -210,6 +220,11 @@ impl Cache {
     pub(super) fn stripe_of(&self, name: &str) -> usize {
         let stripe = self.versions.stripe(name).unwrap();
         std::ptr::from_ref(stripe) as usize
+    }
+
+    /// What copies have in common.
+    pub(super) fn common(&self) -> &Common {
+        &self.common
     }
 
     fn note_use(&self) {
@@ -228,8 +243,8 @@ impl Listener for Cache {
     fn record_changed(&self, key: &str) {
         // In this order: see `keep`.
         self.versions.raise(key);
-        if let Some(entries) = &self.entries {
-            entries.remove(key);
+        if let Some(copies) = &self.copies {
+            copies.remove(key);
         }
     }
 
@@ -255,9 +270,46 @@ impl Listener for Cache {
     }
 }
 
+impl Copies {
+    fn new(most: usize) -> Self {
+        Self {
+            hasher: DefaultHashBuilder::default(),
+            entries: Entries::new(most),
+        }
+    }
+
+    fn get(&self, key: &str) -> Option<Arc<Known>> {
+        let known = self.entries.get(&self.place(key))?;
+        (*known.key == *key).then_some(known)
+    }
+
+    fn holds(&self, known: &Arc<Known>) -> bool {
+        self.entries
+            .peek(&self.place(&known.key))
+            .is_some_and(|copy| Arc::ptr_eq(&copy, known))
+    }
+
+    fn put(&self, known: &Arc<Known>) {
+        self.entries.insert(self.place(&known.key), known.clone());
+    }
+
+    fn take_back(&self, known: &Arc<Known>) {
+        self.entries
+            .remove_if(&self.place(&known.key), |copy| Arc::ptr_eq(copy, known));
+    }
+
+    fn remove(&self, key: &str) {
+        self.entries.remove(&self.place(key));
+    }
+
+    fn place(&self, key: &str) -> u64 {
+        self.hasher.hash_one(key)
+    }
+}
+
 impl Reading {
     /// The era in which it began.
-    pub fn era(self) -> u64 {
+    pub fn era(self) -> u32 {
         self.era
     }
 }
@@ -285,6 +337,8 @@ impl Epochs {
         }
         let copies = self.copies.entry(name.into()).or_default();
         copies.retain(|copy| copy.strong_count() > 0);
+        // Mostly there is one.
+        copies.reserve_exact(1);
         copies.push(Arc::downgrade(copy));
     }
 }

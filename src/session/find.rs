@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use super::flights::Read;
-use super::known::{EpochCopy, Known, Session};
+use super::known::{EpochCopy, Known, Session, Source};
 use super::layout::Layout;
 use super::rules::SessionRules;
 use super::sessions::{Sessions, failure};
@@ -148,22 +148,30 @@ impl Sessions {
             Err(error) => return Err(Failure::new(Refusal::SessionUnreadable, error)),
         };
         let epoch = match opened.head.has_epoch() {
-            true => self.load_epoch(&opened.head.user).await?,
-            false => Arc::new(EpochCopy::new(None, reading.era())),
+            true => Some(self.load_epoch(&opened.head.user).await?),
+            false => None,
         };
         let epoch = match followed {
             true => epoch,
-            false => Arc::new(EpochCopy::for_once(epoch.epoch())),
+            false => {
+                let epoch = epoch.and_then(|copy| copy.epoch());
+                Some(Arc::new(EpochCopy::for_once(epoch)))
+            }
         };
-        let known = Arc::new(Known::new(
+        let source = Source {
+            seen,
+            epoch,
+            era: reading.era(),
+        };
+        let known = Known::new(
             key.clone(),
             token,
             opened,
-            seen,
-            epoch,
-            reading.era(),
+            source,
             &rules.settings,
-        ));
+            cache.common(),
+        );
+        let known = Arc::new(known);
         // What may change without this process being told is not kept.
         if followed {
             cache.keep(reading, &known);
@@ -219,7 +227,7 @@ fn counts_for_others(rules: &SessionRules, read: &Read, told: bool) -> bool {
     match read {
         // Nobody tells of an end, or it has been told that the user has signed out
         // everywhere: then it may have ended before they came.
-        Read::Known(known) => told && known.epoch().is_valid(),
+        Read::Known(known) => told && known.has_valid_epoch(),
         // What is gone does not come back, unless an application has written it back:
         // of a miss nobody is told, and whoever looks now must find it, so that it goes.
         Read::Dead(_) => !matches!(rules.layout, Layout::Express(_)),

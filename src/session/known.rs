@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use http::{HeaderMap, HeaderValue};
 
 use super::data::{Data, Field};
+use super::pool::Common;
 use super::record::{Head, Opened, Terms, expired, idle_timeout};
 use super::settings::SessionSettings;
 use super::store::Epoch;
@@ -30,16 +31,16 @@ pub struct Known {
     pub data: Data,
     /// The user id at `session.user`; empty if there is none.
     pub user: String,
-    /// The roles at `session.roles`.
-    pub roles: Vec<String>,
+    /// The roles at `session.roles`, if there are any.
+    roles: Option<Arc<Vec<String>>>,
     /// Its own terms, if applications share it.
-    pub terms: Option<Box<Terms>>,
+    pub terms: Option<Arc<Terms>>,
     /// When it was last used, in milliseconds.
     seen: AtomicU64,
-    /// The epoch of its user.
-    epoch: Arc<EpochCopy>,
+    /// The epoch of its user; `None`: no epoch binds it.
+    epoch: Option<Arc<EpochCopy>>,
     /// The era of the cache in which it was read.
-    era: u64,
+    era: u32,
     /// When it last counted, in milliseconds of the cache's own time.
     confirmed: AtomicU64,
     /// Its identity headers, once a request was forwarded with them.
@@ -60,8 +61,19 @@ struct IdentityValues {
 #[derive(Debug)]
 pub struct EpochCopy {
     epoch: Option<Epoch>,
-    era: u64,
+    era: u32,
     valid: AtomicBool,
+}
+
+/// How a record was read.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// When it was last used, as the store has it.
+    pub seen: Timestamp,
+    /// The epoch of its user; `None`: no epoch binds it.
+    pub epoch: Option<Arc<EpochCopy>>,
+    /// The era of the cache.
+    pub era: u32,
 }
 
 /// A session that was found alive, for one request.
@@ -79,16 +91,16 @@ pub struct Session {
 }
 
 impl Known {
-    /// A record as it was read in an `era` of the cache, with its user's epoch.
+    /// A record as it was read, and what it has in `common` with others.
     pub fn new(
         key: Arc<str>,
         token: &Token,
         opened: Opened,
-        seen: Timestamp,
-        epoch: Arc<EpochCopy>,
-        era: u64,
+        source: Source,
         settings: &SessionSettings,
+        common: &Common,
     ) -> Self {
+        let Source { seen, epoch, era } = source;
         let Opened {
             mut head,
             mut data,
@@ -103,6 +115,7 @@ impl Known {
         let roles = data
             .at(&settings.roles)
             .map_or_else(Vec::new, Field::into_values);
+        let roles = (!roles.is_empty()).then(|| common.roles.share(roles));
         Self {
             handle: match &terms {
                 Some(_) => token.shared_handle(),
@@ -113,7 +126,7 @@ impl Known {
             data,
             user,
             roles,
-            terms: terms.map(Box::new),
+            terms: terms.map(|terms| common.terms.share(terms)),
             seen: AtomicU64::new(seen.0),
             epoch,
             era,
@@ -203,7 +216,8 @@ impl Known {
         ) {
             return Some(over);
         }
-        if !self.head.is_newer_than(self.epoch.epoch) {
+        let epoch = self.epoch.as_ref().and_then(|copy| copy.epoch);
+        if !self.head.is_newer_than(epoch) {
             return Some(Refusal::SessionEnded);
         }
         self.user.is_empty().then_some(Refusal::NoUser)
@@ -211,7 +225,13 @@ impl Known {
 
     /// Whether the user has any of these roles.
     pub fn has_any_role(&self, wanted: &[String]) -> bool {
-        wanted.iter().any(|role| self.roles.contains(role))
+        let roles = self.roles();
+        wanted.iter().any(|role| roles.contains(role))
+    }
+
+    /// The roles at `session.roles`.
+    pub fn roles(&self) -> &[String] {
+        self.roles.as_deref().map_or(&[], Vec::as_slice)
     }
 
     /// When it was last used, as far as is known.
@@ -235,13 +255,21 @@ impl Known {
         self.head.absolute_end(settings)
     }
 
-    /// The epoch of its user.
-    pub(super) fn epoch(&self) -> &EpochCopy {
-        &self.epoch
+    /// Whether the epoch of its user has not changed since it was read, as far as was
+    /// told.
+    pub(super) fn has_valid_epoch(&self) -> bool {
+        self.epoch.as_ref().is_none_or(|copy| copy.is_valid())
+    }
+
+    /// Whether one change of an epoch tells both.
+    #[cfg(test)]
+    pub(super) fn shares_epoch_with(&self, other: &Self) -> bool {
+        let both = self.epoch.as_ref().zip(other.epoch.as_ref());
+        both.is_some_and(|(one, two)| Arc::ptr_eq(one, two))
     }
 
     /// The era of the cache in which it was read.
-    pub(super) fn era(&self) -> u64 {
+    pub(super) fn era(&self) -> u32 {
         self.era
     }
 
@@ -260,7 +288,7 @@ impl Known {
 }
 
 impl EpochCopy {
-    pub(super) fn new(epoch: Option<Epoch>, era: u64) -> Self {
+    pub(super) fn new(epoch: Option<Epoch>, era: u32) -> Self {
         Self {
             epoch,
             era,
@@ -290,7 +318,7 @@ impl EpochCopy {
     }
 
     /// The era of the cache in which it was read.
-    pub(super) fn era(&self) -> u64 {
+    pub(super) fn era(&self) -> u32 {
         self.era
     }
 }

@@ -120,7 +120,7 @@ pub struct Opened {
 }
 
 /// What a record that applications share says of its own life.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Terms {
     /// Its cookie.
     pub cookie: StoredCookie,

@@ -222,7 +222,7 @@ async fn a_login_can_be_found_with_its_cookie_alone() {
     let headers = bench.signed_in("u1").await;
     let session = bench.live(&headers).await;
     assert_eq!(
-        (session.user.as_str(), session.roles.as_slice()),
+        (session.user.as_str(), session.roles()),
         ("u1", ["admin".into()].as_slice())
     );
     assert_eq!(bench.reason(&HeaderMap::new()).await, Refusal::NoCookie);

@@ -23,7 +23,7 @@ const LAST: u64 = 253_402_300_799_999;
 
 /// The `cookie` of a record: how long the session lasts, and the attributes with which
 /// the browser holds its token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StoredCookie {
     max_age: Option<Duration>,
     domain: Option<String>,

@@ -93,7 +93,7 @@ async fn sessions_of_an_application_are_honoured() {
         )
         .await;
     let session = bench.live(&headers).await;
-    assert_eq!((session.user.as_str(), session.roles.len()), ("42", 1));
+    assert_eq!((session.user.as_str(), session.roles().len()), ("42", 1));
     assert_eq!(session.absolute_end(&bench.rules.settings), None);
     // A day without use is its own rule, and nothing else ends it.
     for _ in 0..30 {
