@@ -20,7 +20,6 @@ use crate::session::store::Opened;
 use crate::session::{Sessions, Shared};
 use crate::upstream::{Fleet, UpstreamSettings, Upstreams};
 use crate::wire::cross_site::CrossSite;
-use crate::wire::reserved::IdentityHeaders;
 
 /// What all workers have in common.
 pub struct Parts {
@@ -49,10 +48,10 @@ pub fn state(compiled: &Compiled, metrics: &Metrics) -> Result<Arc<ArcSwap<State
     let login = &compiled.login;
     let pages = Pages::new(&login.title, &login.redirect_hosts).map_err(|e| e.to_string())?;
     let routes = Table::new(compiled.routes.clone());
+    let sessions = session_rules(compiled);
     let state = State {
         trust: compiled.trust.clone(),
         public_origin: compiled.public_origin.clone(),
-        sessions: session_rules(compiled),
         route_metrics: routes
             .routes()
             .iter()
@@ -60,7 +59,8 @@ pub fn state(compiled: &Compiled, metrics: &Metrics) -> Result<Arc<ArcSwap<State
             .collect(),
         own_metrics: metrics.route("-"),
         routes,
-        identity: Arc::new(IdentityHeaders::new(compiled.identity.clone())),
+        identity: sessions.identity.clone(),
+        sessions,
         cross_site: CrossSite {
             origins: compiled.cross_site.origins.clone(),
             allow_same_site: compiled.cross_site.allow_same_site,
@@ -84,14 +84,15 @@ pub fn state(compiled: &Compiled, metrics: &Metrics) -> Result<Arc<ArcSwap<State
 pub fn session_rules(compiled: &Compiled) -> SessionRules {
     let (settings, prefix) = (compiled.session.clone(), compiled.store.prefix.clone());
     let cookie = compiled.cookie.clone();
-    match &compiled.store.layout {
+    let rules = match &compiled.store.layout {
         LayoutKind::Sealed => SessionRules::new(settings, prefix, cookie),
         LayoutKind::Express { .. } => {
             let identity = compiled.identity.iter().map(|(_, path)| path.clone());
             let share = compiled.share_with_app;
             SessionRules::express(settings, prefix, cookie, identity, share)
         }
-    }
+    };
+    rules.with_identity(compiled.identity.clone())
 }
 
 /// `Strict-Transport-Security` (RFC 6797 section 6.1), if it is to be sent.

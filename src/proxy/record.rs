@@ -233,8 +233,8 @@ impl Record {
             protocol: protocol(self.version),
             status: self.status_code(),
             route: route.map(|route| route.label.as_str()),
-            user: self.user.as_deref().or(of.map(|of| of.user.as_str())),
-            session: self.session.as_deref().or(of.map(|of| &*of.handle)),
+            user: self.user.as_deref().or(of.map(|of| of.user())),
+            session: self.session.as_deref().or(of.map(|of| of.handle())),
             reason: self.reason.map(Refusal::label),
             aborted: !self.complete,
             bytes_in: self

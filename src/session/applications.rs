@@ -67,9 +67,9 @@ impl Sessions {
     /// do not know: they would go on with it.
     pub(super) async fn end_for_applications(&self, known: &Known) -> Result<(), Failure> {
         if known.terms.is_some() {
-            let deleted = self.store.delete(&known.key);
+            let deleted = self.store.delete(known.key());
             let deleted = self.timed(StoreOperation::Delete, deleted).await;
-            self.shared.record_changed(&known.key);
+            self.shared.record_changed(known.key());
             deleted?;
         }
         Ok(())

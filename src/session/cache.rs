@@ -199,13 +199,13 @@ impl Cache {
             return;
         };
         known.confirm(self.belief.now());
-        if !self.still(reading, &known.key) || !known.has_valid_epoch() {
+        if !self.still(reading, known.key()) || !known.has_valid_epoch() {
             return;
         }
         copies.put(known);
         // A change that came between the look and the insertion found nothing to
         // remove; but it has raised the version before it looked.
-        if !self.still(reading, &known.key) {
+        if !self.still(reading, known.key()) {
             copies.take_back(known);
         }
     }
@@ -280,22 +280,22 @@ impl Copies {
 
     fn get(&self, key: &str) -> Option<Arc<Known>> {
         let known = self.entries.get(&self.place(key))?;
-        (*known.key == *key).then_some(known)
+        (known.key() == key).then_some(known)
     }
 
     fn holds(&self, known: &Arc<Known>) -> bool {
         self.entries
-            .peek(&self.place(&known.key))
+            .peek(&self.place(known.key()))
             .is_some_and(|copy| Arc::ptr_eq(&copy, known))
     }
 
     fn put(&self, known: &Arc<Known>) {
-        self.entries.insert(self.place(&known.key), known.clone());
+        self.entries.insert(self.place(known.key()), known.clone());
     }
 
     fn take_back(&self, known: &Arc<Known>) {
         self.entries
-            .remove_if(&self.place(&known.key), |copy| Arc::ptr_eq(copy, known));
+            .remove_if(&self.place(known.key()), |copy| Arc::ptr_eq(copy, known));
     }
 
     fn remove(&self, key: &str) {

@@ -16,6 +16,10 @@ pub const MAX_PATH_DEPTH: usize = 16;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Data(String);
 
+/// The members of a JSON object, wherever its text is kept.
+#[derive(Clone, Copy)]
+pub struct Fields<'a>(&'a str);
+
 /// What stands at a path, as far as identity needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Field {
@@ -58,9 +62,22 @@ impl Data {
         Self(record.to_string())
     }
 
-    /// Gives back the room that the text does not need.
-    pub fn shrink(&mut self) {
-        self.0.shrink_to_fit();
+    /// Only the members of these names, as they are written.
+    pub fn only<'n>(&self, names: impl Iterator<Item = &'n str> + Clone) -> Self {
+        let mut text = String::from("{");
+        for member in members(&self.0).unwrap_or_default() {
+            if !names.clone().any(|name| member.name.is(name)) {
+                continue;
+            }
+            if text.len() > 1 {
+                text.push(',');
+            }
+            text.push_str(member.written);
+            text.push(':');
+            text.push_str(member.value);
+        }
+        text.push('}');
+        Self(text)
     }
 
     /// The text.
@@ -68,16 +85,48 @@ impl Data {
         &self.0
     }
 
-    /// The text of the value at a dotted path.
+    /// The members.
+    pub fn fields(&self) -> Fields<'_> {
+        Fields(&self.0)
+    }
+
+    /// As [`Fields::raw`].
     pub fn raw(&self, path: &str) -> Option<&str> {
+        self.fields().raw(path)
+    }
+
+    /// As [`Fields::user`].
+    pub fn user(&self, path: &str) -> Option<String> {
+        self.fields().user(path)
+    }
+
+    /// As [`Fields::at`].
+    pub fn at(&self, path: &str) -> Option<Field> {
+        self.fields().at(path)
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// Of the text of a [`Data`].
+    pub(super) fn of(text: &'a str) -> Self {
+        Self(text)
+    }
+
+    /// The text.
+    pub fn text(self) -> &'a str {
+        self.0
+    }
+
+    /// The text of the value at a dotted path.
+    pub fn raw(self, path: &str) -> Option<&'a str> {
         path.split('.')
             .take(MAX_PATH_DEPTH)
-            .try_fold(self.text(), member)
+            .try_fold(self.0, member)
     }
 
     /// The user id at a dotted path: a string that is not empty, or a number. What else
     /// JavaScript takes for true names nobody.
-    pub fn user(&self, path: &str) -> Option<String> {
+    pub fn user(self, path: &str) -> Option<String> {
         let text = self.raw(path)?;
         match text.as_bytes().first()? {
             b'"' => serde_json::from_str(text)
@@ -90,13 +139,19 @@ impl Data {
 
     /// What stands at a dotted path; `None` for nothing, `null`, objects, and
     /// arrays that hold anything but plain values.
-    pub fn at(&self, path: &str) -> Option<Field> {
+    pub fn at(self, path: &str) -> Option<Field> {
         let text = self.raw(path)?;
         plain(text).map(Field::One).or_else(|| {
             let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
             let items: Option<Vec<String>> = items.into_iter().map(|i| plain(i.get())).collect();
             items.map(Field::Many)
         })
+    }
+}
+
+impl std::fmt::Debug for Fields<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Fields({} bytes)", self.0.len())
     }
 }
 
@@ -192,6 +247,22 @@ mod tests {
         assert_eq!(data.at("userId"), Some(Field::One("u1".into())));
         assert_eq!(data.at("cut"), None);
         assert_eq!(data.text(), text);
+    }
+
+    #[test]
+    fn members_of_some_names_are_kept_as_they_are_written() {
+        let text =
+            r#" {"cookie": {"a":1} , "u\u0073er" : { "id":"\ud83d" },"cart":[0],"user":1.0e0} "#;
+        let only = |names: &[&str]| {
+            let data = Data::parse(text.into()).unwrap();
+            data.only(names.iter().copied()).text().to_owned()
+        };
+        assert_eq!(
+            only(&["user", "roles"]),
+            r#"{"u\u0073er":{ "id":"\ud83d" },"user":1.0e0}"#
+        );
+        assert_eq!(only(&[]), "{}");
+        assert_eq!(only(&["cart", "cart"]), r#"{"cart":[0]}"#);
     }
 
     #[test]

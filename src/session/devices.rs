@@ -40,7 +40,7 @@ impl Device {
     fn read(rules: &SessionRules, found: Found, now: Timestamp) -> Option<Self> {
         let (head, terms) = rules.layout.outline(&found.record.value)?;
         let seen = found.record.seen;
-        if expired(&head, terms.as_ref(), seen, now, &rules.settings).is_some() {
+        if expired(head.life(), terms.as_ref(), seen, now, &rules.settings).is_some() {
             return None;
         }
         Some(Self {
@@ -54,7 +54,7 @@ impl Device {
 
     /// When it ends however much it is used; the end of time: never.
     pub fn absolute_end(&self, rules: &SessionRules) -> Timestamp {
-        let end = self.head.absolute_end(&rules.settings);
+        let end = self.head.life().absolute_end(&rules.settings);
         end.unwrap_or(Timestamp(u64::MAX))
     }
 
@@ -69,7 +69,7 @@ impl Device {
     /// clocks may differ. The key only makes it an order. What an application has
     /// created is of unknown age, and counts as the oldest.
     fn newest_first(&self) -> impl Ord + use<> {
-        let began = Some(self.head.epoch).filter(|_| self.head.has_epoch());
+        let began = Some(self.head.epoch).filter(|_| self.head.life().has_epoch());
         Reverse((began, self.key.clone()))
     }
 }
@@ -107,7 +107,7 @@ impl Sessions {
         let mut devices: Vec<Device> = found
             .into_iter()
             .filter_map(|found| Device::read(rules, found, now))
-            .filter(|device| device.head.user == user && device.head.is_newer_than(epoch))
+            .filter(|device| device.head.user == user && device.head.life().is_newer_than(epoch))
             .collect();
         devices.sort_by_cached_key(Device::newest_first);
         Ok(devices)
@@ -143,7 +143,7 @@ impl Sessions {
                     epoch
                 }
             };
-            if device.head.is_newer_than(epoch) {
+            if device.head.life().is_newer_than(epoch) {
                 live.push(device);
             }
         }
@@ -207,7 +207,8 @@ impl Sessions {
         let found = self.store.of_user(user);
         for found in self.timed(StoreOperation::OfUser, found).await? {
             let outline = rules.layout.outline(&found.record.value);
-            let is_newer = |head: &Head| head.has_epoch() && head.is_newer_than(epoch);
+            let is_newer =
+                |head: &Head| head.life().has_epoch() && head.life().is_newer_than(epoch);
             if !outline.is_some_and(|(head, _)| is_newer(&head)) {
                 self.end_one(&found.key, EndCause::Revoked).await?;
             }

@@ -29,7 +29,9 @@ impl Sessions {
         // Only a copy may be looked for by what is not verified: the store may not.
         let known = self.shared.cache.fresh(&rules.key_text(&token))?;
         let secret = known.secret_of(&rules.signer, signed)?;
-        if known.over(self.clock.now(), &rules.settings).is_some() {
+        if !known.is_read_for(&rules.identity)
+            || known.over(self.clock.now(), &rules.settings).is_some()
+        {
             return None;
         }
         self.metrics.cached(CacheResult::Hit);
@@ -56,6 +58,7 @@ impl Sessions {
         let key = rules.key_text(&token);
         let over = |known: &Known| known.over(self.clock.now(), &rules.settings);
         let copy = self.shared.cache.fresh(&key);
+        let copy = copy.filter(|known| known.is_read_for(&rules.identity));
         // A copy need not know of its use elsewhere: not every store tells of touches,
         // and none of for how long an application has prolonged its record.
         let (copy, idle) = match copy {
@@ -112,8 +115,13 @@ impl Sessions {
             // That one may have begun before us. What is joined now has begun since.
             (read, _) = join().await;
         }
+        if matches!(&read, Read::Known(known) if !known.is_read_for(&rules.identity)) {
+            // By somebody who has another configuration: there are two for a moment.
+            read = load().await;
+        }
         if let Read::Failed(Refusal::StoreUnavailable, _) = &read
             && let Some(known) = shared.cache.stale(key, shared.serve_stale_for)
+            && known.is_read_for(&rules.identity)
         {
             self.metrics.cached(CacheResult::Stale);
             return Ok(Ok(known));
@@ -147,7 +155,7 @@ impl Sessions {
             }
             Err(error) => return Err(Failure::new(Refusal::SessionUnreadable, error)),
         };
-        let epoch = match opened.head.has_epoch() {
+        let epoch = match opened.head.life().has_epoch() {
             true => Some(self.load_epoch(&opened.head.user).await?),
             false => None,
         };
@@ -163,14 +171,7 @@ impl Sessions {
             epoch,
             era: reading.era(),
         };
-        let known = Known::new(
-            key.clone(),
-            token,
-            opened,
-            source,
-            &rules.settings,
-            cache.common(),
-        );
+        let known = Known::new(key, token, opened, source, rules, cache.common());
         let known = Arc::new(known);
         // What may change without this process being told is not kept.
         if followed {

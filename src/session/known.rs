@@ -1,60 +1,65 @@
 //! What is known of a session: read from the store once, shared by all requests
 //! until it changes.
+//!
+//! A hundred thousand copies are kept, so each takes two pieces of memory and no more:
+//! its numbers, and its texts. What many have in common is kept once.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, HeaderValue};
 
-use super::data::{Data, Field};
+use super::data::{Field, Fields};
 use super::pool::Common;
-use super::record::{Head, Opened, Terms, expired, idle_timeout};
+use super::record::{Life, Opened, Terms, expired, idle_timeout};
+use super::rules::SessionRules;
 use super::settings::SessionSettings;
 use super::store::Epoch;
+use super::texts::{Ends, Part, Texts};
 use super::token::Token;
 use crate::base::clock::Timestamp;
 use crate::base::refusal::{Failure, Refusal};
 use crate::wire::reserved::{IdentityHeaders, header_value, list_value};
 use crate::wire::signature::{Genuine, Signed, Signer};
 
+/// In place of the value of an identity header: the session has no such field, or one
+/// that no header can hold. Neither can be a value.
+const ABSENT: u8 = 0;
+const REFUSED: u8 = 1;
+
+/// In place of a value that is the user id, as one mostly is.
+const USER: u8 = 2;
+
+/// Between values of identity headers, none of which can hold it.
+const BETWEEN: u8 = b'\n';
+
+/// How exactly it is noted when a copy last counted, in milliseconds.
+const TICK: u64 = 250;
+
 /// A session's record as it was read.
 #[derive(Debug)]
 pub struct Known {
-    /// The store's key.
-    pub key: Arc<str>,
-    /// What logs call the session.
-    pub handle: Arc<str>,
-    /// Its clear head, without what only the list of devices shows.
-    pub head: Head,
-    /// Its fields.
-    pub data: Data,
-    /// The user id at `session.user`; empty if there is none.
-    pub user: String,
-    /// The roles at `session.roles`, if there are any.
-    roles: Option<Arc<Vec<String>>>,
+    /// When it began, and when it ends however much it is used.
+    pub life: Life,
     /// Its own terms, if applications share it.
     pub terms: Option<Arc<Terms>>,
-    /// When it was last used, in milliseconds.
-    seen: AtomicU64,
+    /// The roles at `session.roles`, if there are any.
+    roles: Option<Arc<Vec<String>>>,
     /// The epoch of its user; `None`: no epoch binds it.
     epoch: Option<Arc<EpochCopy>>,
+    text: Box<str>,
+    ends: Ends,
+    /// When it was last used, in milliseconds.
+    seen: AtomicU64,
     /// The era of the cache in which it was read.
     era: u32,
-    /// When it last counted, in milliseconds of the cache's own time.
-    confirmed: AtomicU64,
-    /// Its identity headers, once a request was forwarded with them.
-    identity: OnceLock<IdentityValues>,
+    /// When it last counted, in ticks of the cache's own time after the first; 0: never.
+    confirmed: AtomicU32,
+    /// For which configuration it was read: [`IdentityHeaders::number`].
+    read_for: u32,
     /// The signature of its token, once it was verified.
     signature: OnceLock<Genuine>,
-}
-
-/// The values of identity headers, in the order of these; `None`: the session has no
-/// such field.
-#[derive(Debug)]
-struct IdentityValues {
-    of: u64,
-    values: Box<[Option<HeaderValue>]>,
 }
 
 /// A user's epoch as it was read, shared by the user's sessions.
@@ -93,45 +98,43 @@ pub struct Session {
 impl Known {
     /// A record as it was read, and what it has in `common` with others.
     pub fn new(
-        key: Arc<str>,
+        key: &str,
         token: &Token,
         opened: Opened,
         source: Source,
-        settings: &SessionSettings,
+        rules: &SessionRules,
         common: &Common,
     ) -> Self {
         let Source { seen, epoch, era } = source;
-        let Opened {
-            mut head,
-            mut data,
-            terms,
-            ..
-        } = opened;
-        // A hundred thousand of these are kept.
-        (head.address, head.user_agent) = (String::new(), String::new());
-        head.user.shrink_to_fit();
-        data.shrink();
-        let user = data.user(&settings.user).unwrap_or_default();
-        let roles = data
+        let (settings, fields) = (&rules.settings, opened.data.fields());
+        let user = fields.user(&settings.user).unwrap_or_default();
+        let roles = fields
             .at(&settings.roles)
             .map_or_else(Vec::new, Field::into_values);
-        let roles = (!roles.is_empty()).then(|| common.roles.share(roles));
-        Self {
-            handle: match &terms {
-                Some(_) => token.shared_handle(),
-                None => token.handle(),
-            },
+        let handle = match &opened.terms {
+            Some(_) => token.shared_handle(),
+            None => token.handle(),
+        };
+        let texts = Texts {
+            handle: &handle,
             key,
-            head,
-            data,
-            user,
-            roles,
-            terms: terms.map(|terms| common.terms.share(terms)),
-            seen: AtomicU64::new(seen.0),
+            user: &user,
+            owner: &opened.head.user,
+            identity: &identity_values(fields, &user, &rules.identity),
+            fields: fields.text(),
+        };
+        let (text, ends) = texts.join();
+        Self {
+            life: opened.head.life(),
+            terms: opened.terms.map(|terms| common.terms.share(terms)),
+            roles: (!roles.is_empty()).then(|| common.roles.share(roles)),
             epoch,
+            text,
+            ends,
+            seen: AtomicU64::new(seen.0),
             era,
-            confirmed: AtomicU64::new(0),
-            identity: OnceLock::new(),
+            confirmed: AtomicU32::new(0),
+            read_for: rules.identity.number(),
             signature: OnceLock::new(),
         }
     }
@@ -151,8 +154,39 @@ impl Known {
         Some(secret)
     }
 
-    /// Writes the identity headers. Their values are made once, since looking through
-    /// the record's text costs more than all else that is written.
+    /// The store's key.
+    pub fn key(&self) -> &str {
+        self.part(Part::Key)
+    }
+
+    /// What logs call the session.
+    pub fn handle(&self) -> &str {
+        self.part(Part::Handle)
+    }
+
+    /// The user id at `session.user`; empty if there is none.
+    pub fn user(&self) -> &str {
+        self.part(Part::User)
+    }
+
+    /// The user id in its head, by which its epoch is found.
+    pub fn owner(&self) -> &str {
+        self.ends.owner(&self.text)
+    }
+
+    /// Its fields, as far as the configuration looks at them.
+    pub fn fields(&self) -> Fields<'_> {
+        Fields::of(self.part(Part::Fields))
+    }
+
+    /// Whether it was read for this configuration: with another one, other fields count.
+    pub fn is_read_for(&self, identity: &IdentityHeaders) -> bool {
+        self.read_for == identity.number()
+    }
+
+    /// Writes the identity headers of the configuration for which it was read. Their
+    /// values were made then, since looking through the record's text costs more than all
+    /// else that is written.
     ///
     /// # Errors
     ///
@@ -162,65 +196,38 @@ impl Known {
         identity: &IdentityHeaders,
         headers: &mut HeaderMap,
     ) -> Result<(), Failure> {
-        let made;
-        let kept = self.identity.get();
-        let values = match kept.filter(|kept| kept.of == identity.number()) {
-            Some(kept) => kept,
-            None if kept.is_some() => {
-                // Of another configuration.
-                made = self.identity_values(identity)?;
-                &made
-            }
-            None => {
-                made = self.identity_values(identity)?;
-                self.identity.get_or_init(|| made)
-            }
-        };
-        for ((name, _), value) in identity.entries().iter().zip(&values.values) {
-            if let Some(value) = value {
-                headers.insert(name.clone(), value.clone());
-            }
+        if !self.is_read_for(identity) {
+            let cause = "the session was read for another configuration";
+            return Err(Failure::new(Refusal::InternalError, cause));
+        }
+        let values = self.part(Part::Identity).as_bytes();
+        let values = values.split(|byte| *byte == BETWEEN);
+        for ((name, path), value) in identity.entries().iter().zip(values) {
+            let value = match value {
+                [ABSENT] => continue,
+                [REFUSED] => None,
+                [USER] => HeaderValue::from_str(self.user()).ok(),
+                value => HeaderValue::from_bytes(value).ok(),
+            };
+            let Some(value) = value else {
+                let cause = format_args!("field {path:?} for header {name}");
+                return Err(Failure::new(Refusal::IdentityUnrepresentable, cause));
+            };
+            headers.insert(name.clone(), value);
         }
         Ok(())
     }
 
-    fn identity_values(&self, identity: &IdentityHeaders) -> Result<IdentityValues, Failure> {
-        let value = |(name, path): &(_, String)| {
-            let value = match self.data.at(path) {
-                None => return Ok(None),
-                Some(Field::One(value)) => header_value(&value),
-                Some(Field::Many(values)) => list_value(values.iter().map(String::as_str)),
-            };
-            value.map(Some).map_err(|refusal| {
-                Failure::new(refusal, format_args!("field {path:?} for header {name}"))
-            })
-        };
-        Ok(IdentityValues {
-            of: identity.number(),
-            values: identity
-                .entries()
-                .iter()
-                .map(value)
-                .collect::<Result<_, _>>()?,
-        })
-    }
-
     /// Why it is no live session of a user at `now`, if so.
     pub fn over(&self, now: Timestamp, settings: &SessionSettings) -> Option<Refusal> {
-        if let Some(over) = expired(
-            &self.head,
-            self.terms.as_deref(),
-            self.seen(),
-            now,
-            settings,
-        ) {
+        if let Some(over) = expired(self.life, self.terms.as_deref(), self.seen(), now, settings) {
             return Some(over);
         }
         let epoch = self.epoch.as_ref().and_then(|copy| copy.epoch);
-        if !self.head.is_newer_than(epoch) {
+        if !self.life.is_newer_than(epoch) {
             return Some(Refusal::SessionEnded);
         }
-        self.user.is_empty().then_some(Refusal::NoUser)
+        self.ends.has_no_user().then_some(Refusal::NoUser)
     }
 
     /// Whether the user has any of these roles.
@@ -252,7 +259,7 @@ impl Known {
 
     /// When it ends however much it is used; `None`: never.
     pub fn absolute_end(&self, settings: &SessionSettings) -> Option<Timestamp> {
-        self.head.absolute_end(settings)
+        self.life.absolute_end(settings)
     }
 
     /// Whether the epoch of its user has not changed since it was read, as far as was
@@ -273,18 +280,49 @@ impl Known {
         self.era
     }
 
-    /// When it last counted, in milliseconds of the cache's own time.
+    /// When it last counted, in milliseconds of the cache's own time; a quarter of a
+    /// second too early at most.
     pub(super) fn confirmed(&self) -> u64 {
-        self.confirmed.load(Ordering::Relaxed)
+        let ticks = self.confirmed.load(Ordering::Relaxed);
+        u64::from(ticks.saturating_sub(1)) * TICK
     }
 
-    /// It counts at `now`. Seconds are fine enough, and a line of memory that is
-    /// not written stays shared between cores.
+    /// It counts at `now`. A line of memory that is not written stays shared between
+    /// cores.
     pub(super) fn confirm(&self, now: u64) {
-        if now.saturating_sub(self.confirmed()) > 250 || self.confirmed() == 0 {
-            self.confirmed.store(now, Ordering::Relaxed);
+        let ticks = u32::try_from(now / TICK + 1).unwrap_or(u32::MAX);
+        if self.confirmed.load(Ordering::Relaxed) != ticks {
+            self.confirmed.store(ticks, Ordering::Relaxed);
         }
     }
+
+    fn part(&self, part: Part) -> &str {
+        self.ends.part(&self.text, part)
+    }
+}
+
+/// The values of identity headers as a copy keeps them, in the order of these.
+fn identity_values(fields: Fields<'_>, user: &str, identity: &IdentityHeaders) -> String {
+    let mut values = String::new();
+    for (at, (_, path)) in identity.entries().iter().enumerate() {
+        if at > 0 {
+            values.push(char::from(BETWEEN));
+        }
+        let value = match fields.at(path) {
+            None => {
+                values.push(char::from(ABSENT));
+                continue;
+            }
+            Some(Field::One(value)) => header_value(&value),
+            Some(Field::Many(values)) => list_value(values.iter().map(String::as_str)),
+        };
+        match value.as_ref().map(|value| str::from_utf8(value.as_bytes())) {
+            Ok(Ok(value)) if value == user && !user.is_empty() => values.push(char::from(USER)),
+            Ok(Ok(value)) => values.push_str(value),
+            _ => values.push(char::from(REFUSED)),
+        }
+    }
+    values
 }
 
 impl EpochCopy {
@@ -330,3 +368,6 @@ impl Deref for Session {
         &self.known
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,7 +104,7 @@ impl Live {
             let from = sessions.len();
             for session in numbers.iter().filter_map(|number| book.session(*number)) {
                 let later = sessions.get(from..).unwrap_or_default();
-                if !later.iter().any(|other| other.user == session.user) {
+                if !later.iter().any(|other| other.user() == session.user()) {
                     sessions.push(session.clone());
                 }
             }
@@ -119,7 +119,7 @@ impl Live {
         let mut sessions: Vec<Session> = Vec::new();
         for number in book.by_key.get(key).into_iter().flatten() {
             if let Some(session) = book.session(*number)
-                && !sessions.iter().any(|other| other.user == session.user)
+                && !sessions.iter().any(|other| other.user() == session.user())
             {
                 sessions.push(session.clone());
             }
@@ -132,16 +132,16 @@ impl Live {
         let book = self.book();
         let numbers = book.by_user.get(name).into_iter().flatten();
         let sessions = numbers.filter_map(|number| book.session(*number));
-        sessions.map(|session| session.key.clone()).collect()
+        sessions.map(|session| session.key().into()).collect()
     }
 
     /// What was found alive is known by this from now on.
     fn renew(&self, found: &Session) {
         let mut book = self.book();
-        let numbers = book.by_key.get(&found.key).cloned().unwrap_or_default();
+        let numbers = book.by_key.get(found.key()).cloned().unwrap_or_default();
         for number in numbers {
             if let Some(open) = book.open.get_mut(&number)
-                && open.session.user == found.user
+                && open.session.user() == found.user()
             {
                 open.session.known = found.known.clone();
             }
@@ -153,7 +153,7 @@ impl Live {
     fn end(&self, key: &str, user: &str, why: Refusal) -> usize {
         let mut book = self.book();
         let numbers = book.by_key.get(key).into_iter().flatten().copied();
-        let is_meant = |number: &u64| book.session(*number).is_none_or(|s| s.user == user);
+        let is_meant = |number: &u64| book.session(*number).is_none_or(|s| s.user() == user);
         let ended: Vec<u64> = numbers.filter(is_meant).collect();
         for number in &ended {
             if let Some(open) = book.take(*number) {
@@ -178,7 +178,7 @@ impl Book {
     fn put(&mut self, open: Open) -> u64 {
         let number = self.next;
         self.next += 1;
-        let key = open.session.key.clone();
+        let key = open.session.key().into();
         self.by_key.entry(key).or_default().insert(number);
         let user = open.user.clone();
         self.by_user.entry(user).or_default().insert(number);
@@ -188,7 +188,7 @@ impl Book {
 
     fn take(&mut self, number: u64) -> Option<Open> {
         let open = self.open.remove(&number)?;
-        forget(&mut self.by_key, &open.session.key, number);
+        forget(&mut self.by_key, open.session.key(), number);
         forget(&mut self.by_user, &open.user, number);
         Some(open)
     }
@@ -221,7 +221,7 @@ impl Shared {
         let (end, ended) = oneshot::channel();
         let open = Open {
             session: session.clone(),
-            user: user_name(&session.head.user).into(),
+            user: user_name(session.owner()).into(),
             end,
         };
         let mut book = self.live.book();
@@ -231,7 +231,7 @@ impl Shared {
         // It may have ended between its look-up and now.
         if !self.cache.holds(&session.known) {
             self.live
-                .tell(Event::Record(session.key.clone(), Instant::now()));
+                .tell(Event::Record(session.key().into(), Instant::now()));
         }
         Watch {
             ended,
@@ -336,7 +336,7 @@ impl Round {
             // Of what has a copy that counts, changes are told.
             let told = shared.cache.holds(&session.known);
             if !told || session.over(now, &rules.settings).is_some() {
-                self.due.entry(session.key.clone()).or_insert(None);
+                self.due.entry(session.key().into()).or_insert(None);
             }
         }
     }
@@ -393,9 +393,9 @@ async fn check(
     session: Session,
     since: Option<Instant>,
 ) -> bool {
-    let (key, user) = (session.key.clone(), session.user.clone());
+    let (key, user) = (session.key().to_owned(), session.user().to_owned());
     let why = match sessions.find(rules, session.token, session.secret).await {
-        Ok(Ok(found)) if found.user == user => {
+        Ok(Ok(found)) if found.user() == user => {
             sessions.shared().live.renew(&found);
             return true;
         }

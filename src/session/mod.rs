@@ -17,6 +17,7 @@ pub mod sessions;
 pub mod settings;
 pub mod shared;
 pub mod store;
+pub mod texts;
 pub mod token;
 pub mod touches;
 

@@ -38,6 +38,17 @@ pub struct Head {
     pub user_agent: String,
 }
 
+/// The moments of a head, as [`Head`] has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// When the login began, in microseconds.
+    pub epoch: u64,
+    /// When the login was completed, in milliseconds.
+    pub created: u64,
+    /// When the session ends however much it is used, in milliseconds.
+    pub absolute_end: u64,
+}
+
 impl Head {
     /// The head of a session that begins now.
     pub fn new(
@@ -84,6 +95,17 @@ impl Head {
         }
     }
 
+    /// When it began, and when it ends however much it is used.
+    pub fn life(&self) -> Life {
+        Life {
+            epoch: self.epoch,
+            created: self.created,
+            absolute_end: self.absolute_end,
+        }
+    }
+}
+
+impl Life {
     /// Whether an epoch of its user can end it.
     pub fn has_epoch(&self) -> bool {
         self.epoch != u64::MAX
@@ -140,13 +162,13 @@ pub fn idle_timeout(terms: Option<&Terms>, settings: &SessionSettings) -> Option
 /// Whether a session with these times is over, and by which rule. The
 /// absolute end is looked at first: it is the one that cannot be helped.
 pub fn expired(
-    head: &Head,
+    life: Life,
     terms: Option<&Terms>,
     seen: Timestamp,
     now: Timestamp,
     settings: &SessionSettings,
 ) -> Option<Refusal> {
-    if head.absolute_end(settings).is_some_and(|end| now >= end) {
+    if life.absolute_end(settings).is_some_and(|end| now >= end) {
         return Some(Refusal::AbsoluteExpired);
     }
     let idle = idle_timeout(terms, settings)?;
@@ -156,12 +178,12 @@ pub fn expired(
 /// How long the store keeps a record that was used at `now`: to its idle end,
 /// and never past its absolute end. `None`: it is over, or has no end to be put off.
 pub fn time_to_live(
-    head: &Head,
+    life: Life,
     terms: Option<&Terms>,
     now: Timestamp,
     settings: &SessionSettings,
 ) -> Option<Duration> {
-    let left = Timestamp(head.absolute_end).since(now);
+    let left = Timestamp(life.absolute_end).since(now);
     let ttl = left.min(idle_timeout(terms, settings)?);
     (!ttl.is_zero()).then_some(ttl)
 }
@@ -208,16 +230,16 @@ mod tests {
         let (head, settings) = (head(), settings());
         let seen = Timestamp(500_000);
         assert_eq!(
-            expired(&head, None, seen, Timestamp(559_999), &settings),
+            expired(head.life(), None, seen, Timestamp(559_999), &settings),
             None
         );
         assert_eq!(
-            expired(&head, None, seen, Timestamp(560_000), &settings),
+            expired(head.life(), None, seen, Timestamp(560_000), &settings),
             Some(Refusal::IdleExpired)
         );
         assert_eq!(
             expired(
-                &head,
+                head.life(),
                 None,
                 Timestamp(600_999),
                 Timestamp(600_999),
@@ -227,7 +249,7 @@ mod tests {
         );
         assert_eq!(
             expired(
-                &head,
+                head.life(),
                 None,
                 Timestamp(601_000),
                 Timestamp(601_000),
@@ -242,7 +264,13 @@ mod tests {
         let mut strict = settings();
         strict.absolute_timeout = Duration::from_secs(10);
         assert_eq!(
-            expired(&head(), None, Timestamp(11_000), Timestamp(11_000), &strict),
+            expired(
+                head().life(),
+                None,
+                Timestamp(11_000),
+                Timestamp(11_000),
+                &strict
+            ),
             Some(Refusal::AbsoluteExpired)
         );
     }
@@ -251,24 +279,24 @@ mod tests {
     fn the_store_never_keeps_a_record_past_its_absolute_end() {
         let (head, settings) = (head(), settings());
         assert_eq!(
-            time_to_live(&head, None, Timestamp(1_000), &settings),
+            time_to_live(head.life(), None, Timestamp(1_000), &settings),
             Some(Duration::from_secs(60))
         );
         assert_eq!(
-            time_to_live(&head, None, Timestamp(600_000), &settings),
+            time_to_live(head.life(), None, Timestamp(600_000), &settings),
             Some(Duration::from_secs(1))
         );
         assert_eq!(
-            time_to_live(&head, None, Timestamp(601_000), &settings),
+            time_to_live(head.life(), None, Timestamp(601_000), &settings),
             None
         );
     }
 
     #[test]
     fn a_record_must_be_newer_than_its_epoch() {
-        assert!(head().is_newer_than(None));
-        assert!(head().is_newer_than(Some(Epoch(4))));
-        assert!(!head().is_newer_than(Some(Epoch(5))));
+        assert!(head().life().is_newer_than(None));
+        assert!(head().life().is_newer_than(Some(Epoch(4))));
+        assert!(!head().life().is_newer_than(Some(Epoch(5))));
     }
 
     #[test]

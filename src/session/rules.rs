@@ -2,9 +2,9 @@
 //! a request presents, checked by it.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::known::Session;
 use super::layout::Layout;
@@ -16,6 +16,7 @@ use super::token::Token;
 use crate::base::clock::Timestamp;
 use crate::base::refusal::Refusal;
 use crate::wire::cookie::{self, CookieSpec};
+use crate::wire::reserved::IdentityHeaders;
 use crate::wire::signature::{Signer, Verdict};
 
 /// Cookies of our name that are looked up at most, if they verify.
@@ -35,6 +36,8 @@ pub struct SessionRules {
     pub share_with_app: bool,
     /// The session cookie.
     pub cookie: CookieSpec,
+    /// The identity headers. Their number is that of all that is taken from a record.
+    pub identity: Arc<IdentityHeaders>,
 }
 
 /// Session cookies of a request, after their signatures were checked.
@@ -55,7 +58,9 @@ impl SessionRules {
             settings,
             prefix,
             cookie,
+            identity: Arc::default(),
         }
+        .with_identity(Vec::new())
     }
 
     /// The same for records as Express has them. `identity`: further dotted paths from
@@ -82,7 +87,25 @@ impl SessionRules {
             settings,
             prefix,
             cookie,
+            identity: Arc::default(),
         }
+        .with_identity(Vec::new())
+    }
+
+    /// The same with identity headers: names, and dotted paths in the record.
+    #[must_use]
+    pub fn with_identity(mut self, entries: Vec<(HeaderName, String)>) -> Self {
+        let own = [self.settings.user.clone(), self.settings.roles.clone()];
+        let names = entries.iter().map(|(name, _)| name.to_string());
+        let paths = entries.iter().map(|(_, path)| path.clone());
+        let shown = match &self.layout {
+            Layout::Sealed(_) => None,
+            Layout::Express(layout) => Some(layout.identity.join("\n")),
+        };
+        let taken = own.into_iter().chain(names).chain(paths).chain(shown);
+        let number = number_of(taken.collect());
+        self.identity = Arc::new(IdentityHeaders::new(entries).numbered(number));
+        self
     }
 
     /// The name of the store's key for a token.
@@ -192,4 +215,17 @@ impl SessionRules {
             Presented::Tokens(tokens)
         }
     }
+}
+
+/// A number for what a configuration takes from records: the same for the same, so that
+/// copies survive a change of everything else. Never 0.
+fn number_of(taken: Vec<String>) -> u32 {
+    static KNOWN: Mutex<Vec<Vec<String>>> = Mutex::new(Vec::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let at = known.iter().position(|other| *other == taken);
+    let at = at.unwrap_or_else(|| {
+        known.push(taken);
+        known.len() - 1
+    });
+    u32::try_from(at).map_or(u32::MAX, |at| at.saturating_add(1))
 }

@@ -142,10 +142,10 @@ impl Sessions {
                     reason.get_or_insert(refusal);
                 }
                 Ok(session) => match &found {
-                    Some(other) if other.user != session.user => {
+                    Some(other) if other.user() != session.user() => {
                         return Ok(Err(Refusal::AmbiguousCookie));
                     }
-                    Some(other) if other.head.created >= session.head.created => {}
+                    Some(other) if other.life.created >= session.life.created => {}
                     _ => found = Some(session),
                 },
             }
@@ -194,13 +194,13 @@ impl Sessions {
             origin.address.clone(),
             &origin.user_agent,
         );
-        if !head.is_newer_than(epoch) {
+        if !head.life().is_newer_than(epoch) {
             return Err(Failure::new(
                 Refusal::SessionEnded,
                 "the user signed out everywhere while this login was running",
             ));
         }
-        let ttl = time_to_live(&head, None, now, settings)
+        let ttl = time_to_live(head.life(), None, now, settings)
             .ok_or_else(|| Failure::new(Refusal::InternalError, "absolute_timeout is zero"))?;
         let user = Value::String(identity.user);
         let roles = (!identity.roles.is_empty())
@@ -278,15 +278,15 @@ impl Sessions {
         headers: &HeaderMap,
     ) -> Result<(), Failure> {
         let ttl = rules.settings.absolute_timeout.saturating_add(EPOCH_MARGIN);
-        let raised = self.store.raise_epoch(&session.head.user, ttl);
+        let raised = self.store.raise_epoch(session.owner(), ttl);
         let raised = self.timed(StoreOperation::RaiseEpoch, raised).await;
         // Here at once, and not when the store tells of it; also where it is not
         // known whether it was done.
-        self.shared.epoch_changed(&user_name(&session.head.user));
+        self.shared.epoch_changed(&user_name(session.owner()));
         raised?;
         if matches!(rules.layout, Layout::Express(_)) {
             // Those of the application have no epoch.
-            self.delete_all_of(&session.head.user).await?;
+            self.delete_all_of(session.owner()).await?;
         }
         self.metrics.ended(EndCause::LogoutAll);
         self.delete_presented(rules, headers, EndCause::Logout)
@@ -303,24 +303,24 @@ impl Sessions {
             return true;
         };
         let loaded = self
-            .timed(StoreOperation::Load, self.store.load(&session.key))
+            .timed(StoreOperation::Load, self.store.load(session.key()))
             .await;
         let Ok(Some(stored)) = loaded else {
             return false;
         };
-        let Ok(opened) = sealer.open(&session.key, &session.token, stored.value) else {
+        let Ok(opened) = sealer.open(session.key(), &session.token, stored.value) else {
             return false;
         };
         if opened.sealed_with == 0 {
             return true;
         }
-        let Ok(value) = sealer.seal(&session.key, &session.token, &opened.head, &opened.data)
+        let Ok(value) = sealer.seal(session.key(), &session.token, &opened.head, &opened.data)
         else {
             return false;
         };
-        let updated = self.store.update(&session.key, opened.stored, value);
+        let updated = self.store.update(session.key(), opened.stored, value);
         let updated = self.timed(StoreOperation::Update, updated).await;
-        self.shared.record_changed(&session.key);
+        self.shared.record_changed(session.key());
         matches!(updated, Ok(true))
     }
 
@@ -343,26 +343,26 @@ impl Sessions {
         if now.since(session.seen()) < interval {
             return false;
         }
-        let Some(ttl) = time_to_live(&session.head, terms, now, settings) else {
+        let Some(ttl) = time_to_live(session.life, terms, now, settings) else {
             return false;
         };
         let known = session.known.clone();
-        if !self.shared.touches.begin(&known.key, now, interval) {
+        if !self.shared.touches.begin(known.key(), now, interval) {
             return false;
         }
         let this = self.clone();
         tokio::spawn(async move {
-            let touch = this.store.touch(&known.key, now, ttl);
+            let touch = this.store.touch(known.key(), now, ttl);
             let touched = this.timed(StoreOperation::Touch, touch).await;
             match touched {
                 Ok(true) => known.touched(now),
                 // It is gone, whatever was told of it.
-                Ok(false) => this.shared.record_changed(&known.key),
+                Ok(false) => this.shared.record_changed(known.key()),
                 // An outage costs one slide; the next request tries again.
                 Err(_) => {}
             }
             let written = touched.is_ok_and(|written| written);
-            this.shared.touches.done(&known.key, written);
+            this.shared.touches.done(known.key(), written);
         });
         true
     }

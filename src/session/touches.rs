@@ -5,7 +5,8 @@
 //! read it before a touch would touch again right after it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::base::clock::Timestamp;
@@ -15,11 +16,17 @@ const FIRST_SWEEP: usize = 1024;
 
 /// The touches of this process; its workers share it.
 #[derive(Debug, Default)]
-pub struct Touches(Mutex<Book>);
+pub struct Touches {
+    /// Two hashes, each with a secret of its own, stand for a key: there may be as many
+    /// touches as sessions, and that any two of these agree in 128 bits is not to be
+    /// expected. It would cost one of them a touch.
+    hashers: [RandomState; 2],
+    book: Mutex<Book>,
+}
 
 #[derive(Debug, Default)]
 struct Book {
-    touches: HashMap<Arc<str>, Touch>,
+    touches: HashMap<[u64; 2], Touch>,
     /// At this size what no longer matters is swept out. It grows with what
     /// does, so that a sweep costs each touch next to nothing.
     sweep_at: usize,
@@ -35,11 +42,12 @@ impl Touches {
     /// Whether to touch the session of this key at `now`: not while a touch is
     /// under way, and not within `interval` after one. Whoever is told to do
     /// it says by [`Touches::done`] how it went.
-    pub fn begin(&self, key: &Arc<str>, now: Timestamp, interval: Duration) -> bool {
+    pub fn begin(&self, key: &str, now: Timestamp, interval: Duration) -> bool {
+        let key = self.hashes(key);
         let mut book = self.book();
         if book
             .touches
-            .get(key)
+            .get(&key)
             .is_some_and(|touch| touch.matters(now, interval))
         {
             return false;
@@ -52,17 +60,18 @@ impl Touches {
             at: now,
             under_way: true,
         };
-        book.touches.insert(key.clone(), touch);
+        book.touches.insert(key, touch);
         true
     }
 
     /// The touch is over. One that was not written is forgotten, so that the
     /// next request tries again.
     pub fn done(&self, key: &str, written: bool) {
+        let key = self.hashes(key);
         let mut book = self.book();
         if !written {
-            book.touches.remove(key);
-        } else if let Some(touch) = book.touches.get_mut(key) {
+            book.touches.remove(&key);
+        } else if let Some(touch) = book.touches.get_mut(&key) {
             touch.under_way = false;
         }
     }
@@ -73,8 +82,12 @@ impl Touches {
         !self.book().touches.values().any(|touch| touch.under_way)
     }
 
+    fn hashes(&self, key: &str) -> [u64; 2] {
+        self.hashers.each_ref().map(|hasher| hasher.hash_one(key))
+    }
+
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -99,33 +112,32 @@ mod tests {
     #[test]
     fn one_touch_per_interval() {
         let touches = Touches::default();
-        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
-        assert!(touches.begin(&a, at(0), INTERVAL));
-        assert!(!touches.begin(&a, at(60), INTERVAL), "one is under way");
-        assert!(touches.begin(&b, at(0), INTERVAL));
+        let (a, b) = ("a", "b");
+        assert!(touches.begin(a, at(0), INTERVAL));
+        assert!(!touches.begin(a, at(60), INTERVAL), "one is under way");
+        assert!(touches.begin(b, at(0), INTERVAL));
         touches.done("a", true);
-        assert!(!touches.begin(&a, at(9), INTERVAL));
-        assert!(touches.begin(&a, at(10), INTERVAL));
+        assert!(!touches.begin(a, at(9), INTERVAL));
+        assert!(touches.begin(a, at(10), INTERVAL));
         touches.done("a", true);
-        assert!(touches.begin(&a, at(5), INTERVAL), "the clock was put back");
+        assert!(touches.begin(a, at(5), INTERVAL), "the clock was put back");
     }
 
     #[test]
     fn a_touch_that_failed_is_tried_again() {
         let touches = Touches::default();
-        let key: Arc<str> = "a".into();
-        assert!(touches.begin(&key, at(0), INTERVAL));
+        assert!(touches.begin("a", at(0), INTERVAL));
         assert!(!touches.is_quiet());
         touches.done("a", false);
         assert!(touches.is_quiet());
-        assert!(touches.begin(&key, at(0), INTERVAL));
+        assert!(touches.begin("a", at(0), INTERVAL));
     }
 
     #[test]
     fn what_no_longer_matters_is_forgotten() {
         let touches = Touches::default();
         let touch = |name: usize, now| {
-            let key: Arc<str> = name.to_string().into();
+            let key = name.to_string();
             assert!(touches.begin(&key, now, INTERVAL));
             touches.done(&key, true);
         };

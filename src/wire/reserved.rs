@@ -5,8 +5,6 @@
 //! into the same `HTTP_X_USER_ID`. So a client's `x_user_id` is as dangerous as
 //! the name itself (CVE-2025-64484, CVE-2026-52845).
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -19,7 +17,7 @@ use crate::wire::present::Present;
 #[derive(Clone, Debug, Default)]
 pub struct IdentityHeaders {
     /// Tells those of one configuration from those of another.
-    number: u64,
+    number: u32,
     entries: Vec<(HeaderName, String)>,
     /// Every reserved name, written with `-` only.
     folded: Vec<Box<[u8]>>,
@@ -31,16 +29,17 @@ pub struct IdentityHeaders {
 impl IdentityHeaders {
     /// Names with the dotted path of their value in the session record.
     pub fn new(entries: Vec<(HeaderName, String)>) -> Self {
-        static MADE: AtomicU64 = AtomicU64::new(1);
-        let mut headers = Self {
-            number: MADE.fetch_add(1, Ordering::Relaxed),
-            ..Self::default()
-        };
+        let mut headers = Self::default();
         for (name, _) in &entries {
             headers.reserve(name);
         }
         headers.entries = entries;
         headers
+    }
+
+    /// The same with a number of this configuration.
+    pub fn numbered(self, number: u32) -> Self {
+        Self { number, ..self }
     }
 
     /// Reserves one more name, which is stripped but has no path in the record
@@ -53,8 +52,9 @@ impl IdentityHeaders {
         }
     }
 
-    /// Another one for each configuration, so that what was made of one is known to be.
-    pub fn number(&self) -> u64 {
+    /// Another one for each configuration, so that what was made for one is known to be;
+    /// 0: it was given none.
+    pub fn number(&self) -> u32 {
         self.number
     }
 

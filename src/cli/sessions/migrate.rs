@@ -193,7 +193,7 @@ async fn copy(
                     epoch
                 }
             };
-            if !head.is_newer_than(epoch) {
+            if !head.life().is_newer_than(epoch) {
                 let removed = target.delete(&found.key).await;
                 removed.map_err(|error| at_target(prefix, &found, &error))?;
                 tally.ended += 1;

@@ -35,7 +35,7 @@ pub async fn list(exchange: &mut Exchange) -> Result<Response<Body>, Failure> {
     };
     let rules = &exchange.state.sessions;
     let sessions = &exchange.worker.sessions;
-    let devices = sessions.devices(rules, &session.head.user).await?;
+    let devices = sessions.devices(rules, session.owner()).await?;
     let mut response = if negotiate::prefers_html(&exchange.head.headers) {
         page(exchange, &session, &devices)
     } else {
@@ -62,7 +62,7 @@ pub async fn revoke(exchange: &mut Exchange) -> Result<Response<Body>, Failure> 
     let path = path.strip_suffix("/revoke").unwrap_or(path);
     let handle = path.rsplit('/').next().unwrap_or_default();
     let (sessions, rules) = (&exchange.worker.sessions, &exchange.state.sessions);
-    if !sessions.revoke(rules, &session.head.user, handle).await? {
+    if !sessions.revoke(rules, session.owner(), handle).await? {
         return Ok(refuse(exchange, Refusal::NoSuchSession));
     }
     Ok(done(exchange))
@@ -76,7 +76,7 @@ pub async fn revoke_others(exchange: &mut Exchange) -> Result<Response<Body>, Fa
     };
     let (sessions, rules) = (&exchange.worker.sessions, &exchange.state.sessions);
     sessions
-        .revoke_others(rules, &session.head.user, &session.key)
+        .revoke_others(rules, session.owner(), session.key())
         .await?;
     Ok(done(exchange))
 }
@@ -120,7 +120,7 @@ fn entry(exchange: &Exchange, own: &Session, device: &Device) -> Value {
     let left = |end: Timestamp| (end != Timestamp(u64::MAX)).then(|| end.since(now).as_secs());
     json!({
         "handle": *device.handle,
-        "current": device.key == own.key,
+        "current": *device.key == *own.key(),
         "created": created.map(|created| machine(Timestamp(created))),
         "last_seen": machine(device.seen),
         "address": device.head.address,
@@ -142,14 +142,14 @@ fn page(exchange: &Exchange, own: &Session, devices: &[Device]) -> Response<Body
             address: device.head.address.clone(),
             created: both(Timestamp(device.head.created)),
             seen: both(device.seen),
-            current: device.key == own.key,
+            current: *device.key == *own.key(),
         })
         .collect();
-    let user = user_json(&own.data, &exchange.state.sessions);
+    let user = user_json(own.fields(), &exchange.state.sessions);
     let name = ["email", "name", "id"].into_iter();
     let name = name.filter_map(|field| user.get(field)?.as_str()).next();
     let html = exchange.state.pages.devices(&DevicesPage {
-        user: name.unwrap_or(&own.user),
+        user: name.unwrap_or(own.user()),
         devices: &entries,
         prefix: &exchange.state.endpoints,
     });

@@ -163,7 +163,7 @@ fn succeed(
             None => respond::see_other(&place),
         }
     } else {
-        let user = user_json(&created.data, rules);
+        let user = user_json(created.data.fields(), rules);
         respond::json(StatusCode::OK, &json!({ "user": user }))
     };
     let value = cookie::encode(&created.cookie);

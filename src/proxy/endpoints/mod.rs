@@ -15,7 +15,7 @@ use super::respond::{self, Form};
 use super::state::State;
 use crate::base::refusal::Failure;
 use crate::session::SessionRules;
-use crate::session::data::{Data, Field};
+use crate::session::data::{Field, Fields};
 use crate::session::layout::Layout;
 use crate::wire::body::Body;
 
@@ -120,7 +120,7 @@ pub async fn serve(
 
 /// What clients are told of a signed-in user: the record's fields, with the
 /// user id as `id` and roles always as a list.
-fn user_json(data: &Data, rules: &SessionRules) -> Value {
+fn user_json(data: Fields<'_>, rules: &SessionRules) -> Value {
     let settings = &rules.settings;
     let mut user = Map::new();
     if let Some(Field::One(id)) = data.at(&settings.user) {

@@ -43,7 +43,7 @@ pub async fn show(exchange: &mut Exchange) -> Result<Response<Body>, Failure> {
         StatusCode::OK,
         &json!({
             "authenticated": true,
-            "user": user_json(&session.data, rules),
+            "user": user_json(session.fields(), rules),
             "expires_in": left(absolute),
             "idle_expires_in": left(idle),
         }),

@@ -4,14 +4,16 @@ use crate::base::secret::Secret;
 use crate::session::data::Data;
 use crate::session::known::Source;
 use crate::session::record::{Head, Opened};
+use crate::session::rules::SessionRules;
 use crate::session::settings::SessionSettings;
 use crate::session::token::Token;
+use crate::wire::cookie::{CookieSpec, SameSite, Secure};
 
 const KEY: &str = "sess:k";
 const USER: &str = "name-of-u1";
 
-fn settings() -> SessionSettings {
-    SessionSettings {
+fn rules() -> SessionRules {
+    let settings = SessionSettings {
         secrets: vec![Secret::new("0123456789abcdef0123456789abcdef")],
         idle_timeout: Duration::from_secs(60),
         absolute_timeout: Duration::from_secs(600),
@@ -19,7 +21,17 @@ fn settings() -> SessionSettings {
         user: "userId".into(),
         roles: "roles".into(),
         max_per_user: 0,
-    }
+    };
+    let cookie = CookieSpec {
+        name: "sid".into(),
+        path: "/".into(),
+        domain: None,
+        same_site: SameSite::Lax,
+        secure: Secure::Auto,
+        persistent: true,
+        partitioned: false,
+    };
+    SessionRules::new(settings, "sess:".into(), cookie)
 }
 
 /// A record as it is read: its user's epoch with it.
@@ -29,10 +41,10 @@ fn read(cache: &Cache, key: &str) -> (Reading, Arc<Known>) {
         Some(copy) => copy,
         None => cache.keep_epoch(cache.begin(USER), USER, None),
     };
-    let settings = settings();
+    let rules = rules();
     let now = Timestamp(1_000);
     let opened = Opened {
-        head: Head::new("u1", Epoch(5), now, &settings, "::1".into(), "curl"),
+        head: Head::new("u1", Epoch(5), now, &rules.settings, "::1".into(), "curl"),
         data: Data::parse(r#"{"userId":"u1"}"#.into()).unwrap(),
         sealed_with: 0,
         stored: bytes::Bytes::new(),
@@ -45,7 +57,7 @@ fn read(cache: &Cache, key: &str) -> (Reading, Arc<Known>) {
         era: reading.era(),
     };
     let common = cache.common();
-    let known = Known::new(key.into(), &token, opened, source, &settings, common);
+    let known = Known::new(key, &token, opened, source, &rules, common);
     (reading, Arc::new(known))
 }
 

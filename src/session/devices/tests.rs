@@ -103,21 +103,24 @@ async fn a_user_ends_own_sessions_alone() {
     let (own, other) = (bench.signed_in("u1").await, bench.signed_in("u1").await);
     let stranger = bench.signed_in("u2").await;
     let (sessions, rules) = (&bench.sessions, &bench.rules);
-    let foreign = bench.live(&stranger).await.handle.clone();
+    let foreign = bench.live(&stranger).await.handle().to_owned();
     assert!(!sessions.revoke(rules, "u1", &foreign).await.unwrap());
     assert!(!sessions.revoke(rules, "u1", "").await.unwrap());
     bench.live(&stranger).await;
 
     let devices = sessions.devices(rules, "u1").await.unwrap();
-    let handles: Vec<_> = devices.iter().map(|d| d.handle.clone()).collect();
+    let handles: Vec<_> = devices.iter().map(|d| &*d.handle).collect();
     let newest_first = [bench.live(&other).await, bench.live(&own).await];
-    assert_eq!(handles, newest_first.map(|session| session.handle.clone()));
-    assert!(sessions.revoke(rules, "u1", &handles[0]).await.unwrap());
-    assert!(!sessions.revoke(rules, "u1", &handles[0]).await.unwrap());
+    assert_eq!(
+        handles,
+        newest_first.each_ref().map(|session| session.handle())
+    );
+    assert!(sessions.revoke(rules, "u1", handles[0]).await.unwrap());
+    assert!(!sessions.revoke(rules, "u1", handles[0]).await.unwrap());
     assert_eq!(bench.reason(&other).await, Refusal::UnknownSession);
 
     let more = [bench.signed_in("u1").await, bench.signed_in("u1").await];
-    let key = bench.live(&own).await.key.clone();
+    let key = bench.live(&own).await.key().to_owned();
     assert_eq!(sessions.revoke_others(rules, "u1", &key).await.unwrap(), 2);
     bench.live(&own).await;
     bench.live(&stranger).await;

@@ -110,6 +110,13 @@ impl ExpressLayout {
         record.user(&self.user)
     }
 
+    /// The members of a record from which an identity is made, or a part of one.
+    pub fn shown(&self, data: &Data) -> Data {
+        let first = |path: &'_ String| path.split('.').next().unwrap_or_default().to_owned();
+        let names: Vec<String> = self.identity.iter().map(first).collect();
+        data.only(names.iter().map(String::as_str))
+    }
+
     /// Whether a store's value is a record of this user.
     pub fn is_of(&self, value: &Bytes, user: &str) -> bool {
         let opened = self.open(value).ok().flatten();

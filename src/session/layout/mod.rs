@@ -96,7 +96,8 @@ impl Layout {
         })
     }
 
-    /// Opens what the store has under `key`. `None`: as good as nothing.
+    /// Opens what the store has under `key`. `None`: as good as nothing. Of what
+    /// applications keep in a record there is only what an identity is made from.
     ///
     /// # Errors
     ///
@@ -109,7 +110,10 @@ impl Layout {
     ) -> Result<Option<Opened>, LayoutError> {
         match self {
             Self::Sealed(sealer) => Ok(Some(sealer.open(key, token, stored)?)),
-            Self::Express(layout) => Ok(opened_by(layout, stored)?),
+            Self::Express(layout) => Ok(opened_by(layout, stored)?.map(|opened| Opened {
+                data: layout.shown(&opened.data),
+                ..opened
+            })),
         }
     }
 }

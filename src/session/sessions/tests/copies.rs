@@ -1,6 +1,7 @@
 //! Sessions that are found in this process.
 
 use super::*;
+use http::HeaderName;
 
 fn cached(serve_stale_for: Duration) -> Bench {
     Bench::with(&CacheSettings {
@@ -24,7 +25,7 @@ async fn a_known_session_asks_the_store_nothing() {
     let bench = cached(Duration::ZERO);
     let cookie = bench.signed_in("u1").await;
     for _ in 0..100 {
-        assert_eq!(bench.live(&cookie).await.user, "u1");
+        assert_eq!(bench.live(&cookie).await.user(), "u1");
     }
     assert_eq!(bench.loads(), 1);
     // Not even where it is down.
@@ -138,7 +139,7 @@ async fn a_touch_that_finds_nothing_ends_the_copy() {
     let cookie = bench.signed_in("u1").await;
     let session = bench.live(&cookie).await;
     // Behind everybody's back.
-    bench.store.inner.forget(&session.key);
+    bench.store.inner.forget(session.key());
     bench.live(&cookie).await;
     bench.wait(10);
     bench.live(&cookie).await;
@@ -157,7 +158,7 @@ async fn while_the_store_is_down_sessions_go_on_where_that_is_wanted() {
         bench.switch(true);
         match expected {
             Some(refusal) => assert_eq!(bench.reason(&cookie).await, refusal),
-            None => assert_eq!(bench.live(&cookie).await.user, "u1"),
+            None => assert_eq!(bench.live(&cookie).await.user(), "u1"),
         }
         // What was not seen before is an outage in any case.
         assert_eq!(bench.reason(&other).await, Refusal::StoreUnavailable);
@@ -165,6 +166,69 @@ async fn while_the_store_is_down_sessions_go_on_where_that_is_wanted() {
         bench.live(&cookie).await;
         bench.live(&other).await;
     }
+}
+
+/// The rules of a bench, with an identity header that is made of this field.
+fn showing(field: &str) -> SessionRules {
+    let header = (HeaderName::from_static("x-user"), field.to_owned());
+    rules(&["a"]).with_identity(vec![header])
+}
+
+fn shown(session: &Session, rules: &SessionRules) -> String {
+    let mut headers = HeaderMap::new();
+    session
+        .write_identity(&rules.identity, &mut headers)
+        .unwrap();
+    headers["x-user"].to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn another_configuration_takes_no_copy_of_this_one() {
+    let mut bench = cached(Duration::from_secs(3600));
+    bench.rules = showing("userId");
+    let cookie = bench.signed_in("u1").await;
+    assert_eq!(shown(&bench.live(&cookie).await, &bench.rules), "u1");
+    bench.rules = showing("email");
+    assert_eq!(
+        shown(&bench.live(&cookie).await, &bench.rules),
+        "u@example.com"
+    );
+    assert_eq!(bench.loads(), 2);
+    // A change of something else leaves copies as they are.
+    bench.rules = showing("email");
+    bench.rules.settings.touch_interval = Duration::from_secs(1);
+    bench.live(&cookie).await;
+    assert_eq!(bench.loads(), 2);
+    bench.sessions.shared.lost();
+    bench.switch(true);
+    assert_eq!(
+        shown(&bench.live(&cookie).await, &bench.rules),
+        "u@example.com"
+    );
+    bench.rules = showing("userId");
+    assert_eq!(bench.reason(&cookie).await, Refusal::StoreUnavailable);
+}
+
+#[tokio::test]
+async fn whoever_joins_a_reading_for_another_configuration_reads_for_its_own() {
+    let bench = cached(Duration::ZERO);
+    let cookie = bench.signed_in("u1").await;
+    bench.store.slow.store(true, Ordering::SeqCst);
+    let look = async |field: &str| {
+        let rules = showing(field);
+        match bench.sessions.lookup(&rules, &cookie, true).await {
+            Ok(Lookup::Live(session)) => shown(&session, &rules),
+            other => panic!("{other:?}"),
+        }
+    };
+    let found = tokio::join!(look("userId"), look("email"), look("userId"));
+    let expected = ("u1", "u@example.com", "u1");
+    assert_eq!(
+        (&*found.0, &*found.1, &*found.2),
+        expected,
+        "each has its own"
+    );
+    assert_eq!(bench.loads(), 2);
 }
 
 #[tokio::test]
@@ -180,7 +244,7 @@ async fn a_session_that_is_signed_anew_is_read_anew() {
     let Lookup::Live(session) = lookup(&rotated).await.unwrap() else {
         panic!("not live");
     };
-    assert_eq!(session.user, "u1");
+    assert_eq!(session.user(), "u1");
 }
 
 #[tokio::test]
@@ -191,7 +255,7 @@ async fn a_copy_that_seems_idle_is_read_again() {
     bench.wait(60);
     // Another replica's, of which this one is not told.
     let (now, ttl) = (bench.clock.now(), Duration::from_secs(100));
-    let touched = bench.store.inner.touch(&session.key, now, ttl).await;
+    let touched = bench.store.inner.touch(session.key(), now, ttl).await;
     assert_eq!(touched, Ok(true));
     bench.wait(60);
     assert_eq!(bench.live(&cookie).await.seen(), now);
@@ -204,7 +268,7 @@ async fn an_outage_brings_nothing_back_that_was_known_to_be_gone() {
     let session = bench.live(&cookie).await;
     // Ended elsewhere while the channel was closed.
     bench.sessions.shared.lost();
-    bench.store.inner.forget(&session.key);
+    bench.store.inner.forget(session.key());
     assert_eq!(bench.reason(&cookie).await, Refusal::UnknownSession);
     bench.switch(true);
     assert_eq!(bench.reason(&cookie).await, Refusal::StoreUnavailable);

@@ -1,0 +1,161 @@
+//! The texts of a copy in one piece of memory: a hundred thousand copies are kept, and
+//! each piece of its own would cost room beside it, and a look into memory that is in no
+//! cache of the processor.
+
+/// Where the parts of a joined text end; the last part goes to the end of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends([u32; 5]);
+
+/// Texts in the order in which they are joined.
+#[derive(Clone, Copy, Debug)]
+pub struct Texts<'a> {
+    /// What logs call the session.
+    pub handle: &'a str,
+    /// The store's key.
+    pub key: &'a str,
+    /// The user id in the fields.
+    pub user: &'a str,
+    /// The user id in the head.
+    pub owner: &'a str,
+    /// Values of identity headers, as the copy has them.
+    pub identity: &'a str,
+    /// The fields.
+    pub fields: &'a str,
+}
+
+/// Which part of a joined text.
+#[derive(Clone, Copy, Debug)]
+pub enum Part {
+    /// What logs call the session.
+    Handle,
+    /// The store's key.
+    Key,
+    /// The user id in the fields.
+    User,
+    /// [`OTHER`] and the user id in the head; nothing, if it is the one in the fields.
+    Owner,
+    /// Values of identity headers, as the copy has them.
+    Identity,
+    /// The fields.
+    Fields,
+}
+
+/// What stands before a user id in the head that is not the one in the fields.
+const OTHER: char = ':';
+
+impl Texts<'_> {
+    /// All in one.
+    pub fn join(self) -> (Box<str>, Ends) {
+        let parts = [
+            self.handle,
+            self.key,
+            self.user,
+            self.owner,
+            self.identity,
+            self.fields,
+        ];
+        // Of a piece that was made smaller, the rest would be of little use to anybody.
+        let needed = parts.iter().map(|part| part.len()).sum::<usize>();
+        let needed = match self.owner == self.user {
+            true => needed - self.owner.len(),
+            false => needed + OTHER.len_utf8(),
+        };
+        let mut text = String::with_capacity(needed);
+        let mut end = |part: &str| {
+            text.push_str(part);
+            // Only fields are long, and they come last.
+            u32::try_from(text.len()).unwrap_or(u32::MAX)
+        };
+        let (handle, key, user) = (end(self.handle), end(self.key), end(self.user));
+        let owner = match self.owner == self.user {
+            true => end(""),
+            false => {
+                end(OTHER.encode_utf8(&mut [0; 4]));
+                end(self.owner)
+            }
+        };
+        let ends = Ends([handle, key, user, owner, end(self.identity)]);
+        text.push_str(self.fields);
+        (text.into_boxed_str(), ends)
+    }
+}
+
+impl Ends {
+    /// Whether the fields name no user.
+    pub fn has_no_user(self) -> bool {
+        let [_, key, user, ..] = self.0;
+        key == user
+    }
+
+    /// A part of the text that was joined with these ends.
+    #[inline]
+    pub fn part(self, text: &str, part: Part) -> &str {
+        let [handle, key, user, owner, identity] = self.0;
+        let (from, to) = match part {
+            Part::Handle => (0, handle),
+            Part::Key => (handle, key),
+            Part::User => (key, user),
+            Part::Owner => (user, owner),
+            Part::Identity => (owner, identity),
+            Part::Fields => return text.get(at(identity)..).unwrap_or_default(),
+        };
+        text.get(at(from)..at(to)).unwrap_or_default()
+    }
+
+    /// The user id in the head.
+    pub fn owner(self, text: &str) -> &str {
+        let other = self.part(text, Part::Owner).strip_prefix(OTHER);
+        other.unwrap_or_else(|| self.part(text, Part::User))
+    }
+}
+
+fn at(end: u32) -> usize {
+    usize::try_from(end).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts() -> Texts<'static> {
+        Texts {
+            handle: "handle",
+            key: "sess:ü",
+            user: "u1",
+            owner: "u1",
+            identity: "",
+            fields: "{}",
+        }
+    }
+
+    #[test]
+    fn what_is_joined_is_found() {
+        let (text, ends) = texts().join();
+        assert_eq!(text.len(), 6 + 7 + 2 + 2);
+        assert!(!ends.has_no_user());
+        let (_, ends_without) = Texts {
+            user: "",
+            ..texts()
+        }
+        .join();
+        assert!(ends_without.has_no_user());
+        for (part, expected) in [
+            (Part::Handle, "handle"),
+            (Part::Key, "sess:ü"),
+            (Part::User, "u1"),
+            (Part::Identity, ""),
+            (Part::Fields, "{}"),
+        ] {
+            assert_eq!(ends.part(&text, part), expected);
+        }
+    }
+
+    #[test]
+    fn an_owner_is_the_user_or_somebody_else_or_nobody() {
+        for owner in ["u1", "u2", "", ":"] {
+            let (text, ends) = Texts { owner, ..texts() }.join();
+            assert_eq!(ends.owner(&text), owner);
+            assert_eq!(ends.part(&text, Part::User), "u1");
+        }
+    }
+}
