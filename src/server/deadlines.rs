@@ -7,17 +7,16 @@
 //! also ends idle kept connections.)
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::settings::ServerSettings;
+use crate::base::alarm::Alarm;
 
 /// No deadline. In microseconds since the connection began, as all of them.
 const NEVER: u64 = u64::MAX;
@@ -333,7 +332,7 @@ pub enum Due {
 /// they move while that is polled.
 pub struct Watchdog {
     deadlines: Deadlines,
-    sleep: Pin<Box<Sleep>>,
+    alarm: Alarm,
 }
 
 impl Watchdog {
@@ -342,7 +341,7 @@ impl Watchdog {
         let first = deadlines.instant(deadlines.next());
         Self {
             deadlines,
-            sleep: Box::pin(sleep_until(first)),
+            alarm: Alarm::new(first),
         }
     }
 
@@ -351,17 +350,17 @@ impl Watchdog {
         let next = self.deadlines.next();
         if next != NEVER {
             let at = self.deadlines.instant(next);
-            if at < self.sleep.deadline() {
-                self.sleep.as_mut().reset(at);
+            if at < self.alarm.at() {
+                self.alarm.set(at);
             }
         }
-        while self.sleep.as_mut().poll(context).is_ready() {
+        while self.alarm.poll(context).is_ready() {
             if self.deadlines.is_over() {
                 return Poll::Ready(Due::End);
             }
             let rest = self.deadlines.may_rest();
             let at = self.deadlines.instant(self.deadlines.next());
-            self.sleep.as_mut().reset(at);
+            self.alarm.set(at);
             if rest {
                 return Poll::Ready(Due::Rest);
             }
