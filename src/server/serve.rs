@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Poll, ready};
+use std::task::{Poll, Waker, ready};
 use std::time::Duration;
 
 use http::header::UPGRADE;
@@ -16,6 +16,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::watch;
+use tokio::task::unconstrained;
 
 use super::bare::{Bare, Refuse};
 use super::deadlines::{Deadlines, Due, Watchdog};
@@ -277,12 +278,20 @@ async fn run<C: Future<Output = hyper::Result<()>>>(
     place: &Place,
     may_rest: impl Fn() -> bool,
 ) -> Ended {
-    let mut draining = pin!(drained(drain));
+    let news = drain.clone();
+    let mut draining = pin!(unconstrained(drained(drain)));
+    // Whom it wakes already. It is asked again for a reason only.
+    let mut known: Option<Waker> = None;
     let mut told = false;
     poll_fn(|context| {
-        if !told && draining.as_mut().poll(context).is_ready() {
-            told = true;
-            shut_down(connection.as_mut());
+        let is_known = |known: &Waker| known.will_wake(context.waker());
+        let is_waiting = known.as_ref().is_some_and(is_known) && is_unchanged(&news);
+        if !told && !is_waiting {
+            if draining.as_mut().poll(context).is_ready() {
+                told = true;
+                shut_down(connection.as_mut());
+            }
+            known = Some(context.waker().clone());
         }
         if let Poll::Ready(ended) = connection.as_mut().poll(context) {
             return Poll::Ready(Ended::Over(ended));
@@ -319,6 +328,10 @@ async fn rest_until_more<T: Io>(
         Poll::Ready(false)
     })
     .await
+}
+
+fn is_unchanged(drain: &watch::Receiver<bool>) -> bool {
+    matches!(drain.has_changed(), Ok(false))
 }
 
 /// Ends once connections are to end.
