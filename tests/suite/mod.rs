@@ -52,6 +52,7 @@ mod timeouts;
 mod tls;
 mod upstream;
 mod upstream_balance;
+mod upstream_flow;
 mod upstream_grpc;
 mod upstream_http2;
 mod upstream_pool;
