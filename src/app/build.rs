@@ -123,6 +123,6 @@ pub fn worker(
         logins: parts.logins.clone(),
         limiter: parts.limiter.clone(),
         metrics: metrics.clone(),
-        access: parts.access.clone(),
+        access: parts.access.beside(),
     })
 }

@@ -7,13 +7,14 @@
 
 use std::io::{self, Write};
 use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// The most bytes that wait. What comes beyond is dropped: some forty thousand lines of
-/// requests.
-const MOST: usize = 16 * 1024 * 1024;
+/// The most bytes that wait in one place. What comes beyond is dropped: some twenty
+/// thousand lines of requests.
+const MOST: usize = 8 * 1024 * 1024;
 
 /// How long lines may wait for others once one was written.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -24,17 +25,29 @@ const LAST: Duration = Duration::from_secs(1);
 /// Room that is kept between two pieces.
 const KEPT: usize = 64 * 1024;
 
-/// Takes whole lines, one each time it is written to. Clones write to the same log.
+/// Takes whole lines, one each time it is written to. Clones share a place in which lines
+/// wait; see [`LogQueue::beside`].
 #[derive(Clone)]
-pub struct LogQueue(Arc<Shared>);
+pub struct LogQueue {
+    place: Arc<Place>,
+    shared: Arc<Shared>,
+}
 
 /// The thread that writes. What still waits is written when this is dropped, unless
 /// that takes too long.
 pub struct LogThread(Arc<Shared>);
 
+/// Where lines wait. Only the thread that writes is ever in the way of a worker that has
+/// its own, and only while it takes them.
+#[derive(Default)]
+struct Place(Mutex<Vec<u8>>);
+
 #[derive(Default)]
 struct Shared {
-    queue: Mutex<Queue>,
+    places: Mutex<Vec<Arc<Place>>>,
+    /// The thread has to be woken.
+    sleeps: AtomicBool,
+    state: Mutex<State>,
     /// There is something to do.
     ready: Condvar,
     /// The thread has ended.
@@ -42,10 +55,7 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct Queue {
-    waiting: Vec<u8>,
-    /// The thread has to be woken.
-    sleeps: bool,
+struct State {
     closed: bool,
     ended: bool,
 }
@@ -62,24 +72,38 @@ pub fn start(sink: impl Write + Send + 'static) -> io::Result<(LogQueue, LogThre
         .name("cloakroom-log".to_owned())
         .spawn(move || {
             of_thread.write_all(sink);
-            of_thread.lock().ended = true;
+            lock(&of_thread.state).ended = true;
             of_thread.ended.notify_all();
         })?;
-    Ok((LogQueue(shared.clone()), LogThread(shared)))
+    Ok((LogQueue::of(shared.clone()), LogThread(shared)))
 }
 
 impl LogQueue {
+    fn of(shared: Arc<Shared>) -> Self {
+        let place = Arc::<Place>::default();
+        lock(&shared.places).push(place.clone());
+        Self { place, shared }
+    }
+
+    /// The same log, with a place of its own for the lines that wait: for another thread
+    /// that writes much, so that none waits for the other. Lines of one place keep their
+    /// order.
+    pub fn beside(&self) -> Self {
+        Self::of(self.shared.clone())
+    }
+
     /// Adds a line, or several, with their ends.
     pub fn push(&self, line: &[u8]) {
-        let mut queue = self.0.lock();
-        if queue.waiting.len().saturating_add(line.len()) > MOST {
+        let mut waiting = lock(&self.place.0);
+        if waiting.len().saturating_add(line.len()) > MOST {
             return;
         }
-        queue.waiting.extend_from_slice(line);
-        let sleeps = mem::take(&mut queue.sleeps);
-        drop(queue);
-        if sleeps {
-            self.0.ready.notify_one();
+        waiting.extend_from_slice(line);
+        drop(waiting);
+        // The thread says so before it looks for the last time: it finds this line, or
+        // this finds that it sleeps.
+        if self.shared.sleeps.load(Ordering::SeqCst) {
+            self.shared.wake();
         }
     }
 }
@@ -97,11 +121,11 @@ impl Write for LogQueue {
 
 impl Drop for LogThread {
     fn drop(&mut self) {
-        let mut queue = self.0.lock();
-        queue.closed = true;
+        let mut state = lock(&self.0.state);
+        state.closed = true;
         self.0.ready.notify_one();
         // Whoever reads the log may have stopped to.
-        let waited = self.0.ended.wait_timeout_while(queue, LAST, |q| !q.ended);
+        let waited = self.0.ended.wait_timeout_while(state, LAST, |s| !s.ended);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 }
@@ -109,41 +133,63 @@ impl Drop for LogThread {
 impl Shared {
     fn write_all(&self, mut sink: impl Write) {
         let mut piece = Vec::new();
-        while self.take(&mut piece) {
-            let _ = sink.write_all(&piece);
-            let _ = sink.flush();
-            piece.clear();
-            piece.shrink_to(KEPT);
-            self.pause();
-        }
-    }
-
-    /// Waits for something to write. Whether there is more to come.
-    fn take(&self, piece: &mut Vec<u8>) -> bool {
-        let mut queue = self.lock();
-        while queue.waiting.is_empty() {
-            if queue.closed {
-                return false;
+        loop {
+            let is_closed = lock(&self.state).closed;
+            let mut found = false;
+            // A place that is added meanwhile is looked into the next time.
+            let places = lock(&self.places).clone();
+            for place in places {
+                mem::swap(&mut *lock(&place.0), &mut piece);
+                if !piece.is_empty() {
+                    found = true;
+                    let _ = sink.write_all(&piece);
+                    piece.clear();
+                    piece.shrink_to(KEPT);
+                }
             }
-            queue.sleeps = true;
-            let woken = self.ready.wait(queue);
-            queue = woken.unwrap_or_else(PoisonError::into_inner);
+            match (found, is_closed) {
+                (true, _) => {
+                    let _ = sink.flush();
+                    self.pause();
+                }
+                // What came before it was closed has been found.
+                (false, true) => return,
+                (false, false) => self.sleep(),
+            }
         }
-        queue.sleeps = false;
-        mem::swap(&mut queue.waiting, piece);
-        true
     }
 
     /// Lets others come, unless none will.
     fn pause(&self) {
-        let queue = self.lock();
-        let paused = self.ready.wait_timeout_while(queue, PAUSE, |q| !q.closed);
+        let state = lock(&self.state);
+        let paused = self.ready.wait_timeout_while(state, PAUSE, |s| !s.closed);
         drop(paused.unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits until there is something to write, or nothing will come any more.
+    fn sleep(&self) {
+        let mut state = lock(&self.state);
+        self.sleeps.store(true, Ordering::SeqCst);
+        let is_empty = |place: &Arc<Place>| lock(&place.0).is_empty();
+        let nothing = lock(&self.places).iter().all(is_empty);
+        while nothing && !state.closed && self.sleeps.load(Ordering::SeqCst) {
+            let woken = self.ready.wait(state);
+            state = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        self.sleeps.store(false, Ordering::SeqCst);
     }
+
+    fn wake(&self) {
+        // Behind the thread, which holds it until it waits.
+        let state = lock(&self.state);
+        self.sleeps.store(false, Ordering::SeqCst);
+        drop(state);
+        self.ready.notify_one();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -184,6 +230,42 @@ mod tests {
     }
 
     #[test]
+    fn each_place_keeps_its_order_and_none_is_forgotten() {
+        const LINES: usize = 2000;
+        let (sender, written) = mpsc::channel();
+        let (go_on, may) = mpsc::channel();
+        drop(go_on);
+        let (queue, log_thread) = start(Slow(sender, may)).unwrap();
+        thread::scope(|scope| {
+            for name in ["a", "b", "c", "d"] {
+                let queue = queue.beside();
+                scope.spawn(move || {
+                    for number in 0..LINES {
+                        queue.push(format!("{name} {number}\n").as_bytes());
+                        if number % 100 == 0 {
+                            // So that the thread falls asleep now and then.
+                            thread::yield_now();
+                        }
+                    }
+                });
+            }
+        });
+        // Without anybody who closes it.
+        let mut all = Vec::new();
+        while all.iter().filter(|byte| **byte == b'\n').count() < 4 * LINES {
+            let piece = written.recv_timeout(Duration::from_secs(30));
+            all.extend(piece.expect("a line was forgotten"));
+        }
+        drop(log_thread);
+        let all = String::from_utf8(all).unwrap();
+        for name in ["a", "b", "c", "d"] {
+            let own = all.lines().filter_map(|line| line.strip_prefix(name));
+            let numbers: Vec<usize> = own.map(|n| n.trim().parse().unwrap()).collect();
+            assert!(numbers.into_iter().eq(0..LINES), "{name}");
+        }
+    }
+
+    #[test]
     fn a_log_that_nobody_reads_holds_up_nobody() {
         let (sender, written) = mpsc::channel();
         let (go_on, may) = mpsc::channel();
@@ -193,7 +275,7 @@ mod tests {
         let large = vec![b'x'; MOST];
         queue.push(&large);
         queue.push(b"2\n");
-        assert_eq!(queue.0.lock().waiting.len(), MOST);
+        assert_eq!(lock(&queue.place.0).len(), MOST);
         drop(go_on);
         drop(thread);
         assert_eq!(written.iter().flatten().count(), MOST);

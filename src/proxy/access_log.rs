@@ -83,6 +83,12 @@ impl AccessLog {
         Self(Some((sink, format)))
     }
 
+    /// The same for another worker: none waits for the lines of the other.
+    pub fn beside(&self) -> Self {
+        let of_worker = |(sink, format): &(LogQueue, Format)| (sink.beside(), *format);
+        Self(self.0.as_ref().map(of_worker))
+    }
+
     /// Writes nothing.
     pub fn off() -> Self {
         Self(None)
