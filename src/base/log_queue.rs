@@ -7,14 +7,17 @@
 
 use std::io::{self, Write};
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// The most bytes that wait in one place. What comes beyond is dropped: some twenty
-/// thousand lines of requests.
-const MOST: usize = 8 * 1024 * 1024;
+/// The most bytes that wait, which all places share evenly. What comes beyond is dropped:
+/// some forty thousand lines of requests.
+const MOST: usize = 16 * 1024 * 1024;
+
+/// How long a sink that can take no more is left alone.
+const RESPITE: Duration = Duration::from_millis(5);
 
 /// How long lines may wait for others once one was written.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -45,6 +48,8 @@ struct Place(Mutex<Vec<u8>>);
 #[derive(Default)]
 struct Shared {
     places: Mutex<Vec<Arc<Place>>>,
+    /// How many they are.
+    count: AtomicUsize,
     /// The thread has to be woken.
     sleeps: AtomicBool,
     state: Mutex<State>,
@@ -82,6 +87,7 @@ impl LogQueue {
     fn of(shared: Arc<Shared>) -> Self {
         let place = Arc::<Place>::default();
         lock(&shared.places).push(place.clone());
+        shared.count.fetch_add(1, Ordering::Relaxed);
         Self { place, shared }
     }
 
@@ -94,8 +100,9 @@ impl LogQueue {
 
     /// Adds a line, or several, with their ends.
     pub fn push(&self, line: &[u8]) {
+        let most = MOST / self.shared.count.load(Ordering::Relaxed).max(1);
         let mut waiting = lock(&self.place.0);
-        if waiting.len().saturating_add(line.len()) > MOST {
+        if waiting.len().saturating_add(line.len()) > most {
             return;
         }
         waiting.extend_from_slice(line);
@@ -132,7 +139,7 @@ impl Drop for LogThread {
 
 impl Shared {
     fn write_all(&self, mut sink: impl Write) {
-        let mut piece = Vec::new();
+        let (mut piece, mut is_torn) = (Vec::new(), false);
         loop {
             let is_closed = lock(&self.state).closed;
             let mut found = false;
@@ -142,7 +149,7 @@ impl Shared {
                 mem::swap(&mut *lock(&place.0), &mut piece);
                 if !piece.is_empty() {
                     found = true;
-                    let _ = sink.write_all(&piece);
+                    is_torn = write_lines(&mut sink, &piece, is_torn);
                     piece.clear();
                     piece.shrink_to(KEPT);
                 }
@@ -188,6 +195,32 @@ impl Shared {
     }
 }
 
+/// Writes whole lines. Of those that `sink` fails to take it goes on with the next one,
+/// which begins on a line of its own. `is_torn`: the last one was cut off; so it answers.
+fn write_lines(sink: &mut impl Write, mut lines: &[u8], mut is_torn: bool) -> bool {
+    while !lines.is_empty() {
+        let written = match is_torn {
+            true => sink.write(b"\n").map(|count| {
+                is_torn = count == 0;
+                0
+            }),
+            false => sink.write(lines),
+        };
+        match written {
+            Ok(count) => lines = lines.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Somebody has made it so for reasons of his own; it is read in time.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(RESPITE),
+            Err(_) => {
+                let end = lines.iter().position(|byte| *byte == b'\n');
+                lines = end.and_then(|end| lines.get(end + 1..)).unwrap_or_default();
+                is_torn = true;
+            }
+        }
+    }
+    is_torn
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -227,6 +260,50 @@ mod tests {
         drop(thread);
         let rest: Vec<u8> = written.iter().flatten().collect();
         assert_eq!(rest, b"2\n3\n");
+    }
+
+    /// Takes a few bytes at a time, and fails where it is told to.
+    #[derive(Default)]
+    struct Faulty {
+        calls: usize,
+        fails: Vec<(usize, io::ErrorKind)>,
+        taken: Vec<u8>,
+    }
+
+    impl Write for Faulty {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.calls += 1;
+            let fault = self.fails.iter().find(|(call, _)| *call == self.calls);
+            if let Some((_, kind)) = fault {
+                return Err((*kind).into());
+            }
+            let count = bytes.len().min(4);
+            self.taken.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_sink_that_fails_costs_a_line_and_tears_no_other() {
+        use io::ErrorKind::{Interrupted, StorageFull, WouldBlock};
+        let mut sink = Faulty {
+            fails: vec![(2, WouldBlock), (3, Interrupted), (4, StorageFull)],
+            ..Faulty::default()
+        };
+        let is_torn = write_lines(&mut sink, b"first line\nsecond\n", false);
+        assert!(!is_torn);
+        assert_eq!(sink.taken, b"firs\nsecond\n");
+        let mut sink = Faulty {
+            fails: vec![(2, StorageFull)],
+            ..Faulty::default()
+        };
+        assert!(write_lines(&mut sink, b"first line\n", false));
+        assert!(!write_lines(&mut sink, b"next\n", true));
+        assert_eq!(sink.taken, b"firs\nnext\n");
     }
 
     #[test]
