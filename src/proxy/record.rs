@@ -138,6 +138,9 @@ impl Record {
             return;
         };
         self.path = Path::Copied(asked.path().into());
+        if let Ok(id) = HeaderValue::from_bytes(self.request_id.as_bytes()) {
+            self.request_id = id;
+        }
         self.host = self.host.as_ref().map(HostName::detached);
     }
 

@@ -181,9 +181,10 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
-    // Small responses must not wait for an acknowledgement. What is accepted has it from
-    // here, without a call for each connection.
-    socket.set_tcp_nodelay(true)?;
+    // Small responses must not wait for an acknowledgement. On Linux what is accepted has
+    // it from here, without a call for each connection. Failing to say so costs time, not
+    // correctness.
+    let _ = socket.set_tcp_nodelay(true);
     socket.bind(&address.into())?;
     Ok(socket)
 }

@@ -4,6 +4,7 @@
 //! A hundred thousand copies are kept, so each takes two pieces of memory and no more:
 //! its numbers, and its texts. What many have in common is kept once.
 
+use std::fmt;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -38,7 +39,6 @@ const BETWEEN: u8 = b'\n';
 const TICK: u64 = 250;
 
 /// A session's record as it was read.
-#[derive(Debug)]
 pub struct Known {
     /// When it began, and when it ends however much it is used.
     pub life: Life,
@@ -323,6 +323,17 @@ fn identity_values(fields: Fields<'_>, user: &str, identity: &IdentityHeaders) -
         }
     }
     values
+}
+
+impl fmt::Debug for Known {
+    /// Of its texts only what logs call it: with the key and the signature somebody could
+    /// sign in.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Known")
+            .field("handle", &self.handle())
+            .field("life", &self.life)
+            .finish_non_exhaustive()
+    }
 }
 
 impl EpochCopy {

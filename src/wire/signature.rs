@@ -24,7 +24,7 @@ pub struct Signer {
 }
 
 /// A cookie value of the right form, of which nothing is proven yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Signed<'a> {
     /// What is said to be signed; never empty.
     pub token: &'a str,
@@ -33,7 +33,6 @@ pub struct Signed<'a> {
 
 /// A signature that was verified, kept so that the same one is compared the next time
 /// and not computed. Good for one token only: whose it is, its keeper knows.
-#[derive(Debug)]
 pub struct Genuine {
     mac: [u8; MAC_TEXT],
     secret: u8,
