@@ -248,8 +248,23 @@ impl Exchange {
         let (body, watch) = self.guard(route, body)?;
         self.record.request_body.clone_from(&watch);
         let ending = || -> Option<BoxFuture<'static, Refusal>> {
-            let mut watch = self.worker.sessions.shared().watch(permit.session()?);
-            Some(Box::pin(async move { watch.ended().await }))
+            // An application that makes and ends sessions itself may be doing so with this
+            // request, and its answer says what came of it.
+            if self.state.sessions.share_with_app {
+                return None;
+            }
+            let session = permit.session()?.clone();
+            let (sessions, state) = (self.worker.sessions.clone(), self.state.clone());
+            let mut watch = sessions.shared().watch(&session);
+            Some(Box::pin(async move {
+                let why = watch.ended().await;
+                // Who waits for an answer is not idle, though the store has no way to know.
+                let idle_end = session.idle_end(&state.sessions.settings);
+                if idle_end.is_some_and(|end| end <= sessions.now()) {
+                    std::future::pending::<()>().await;
+                }
+                why
+            }))
         };
         let outbound = Outbound {
             permit: &permit,

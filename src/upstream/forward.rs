@@ -237,8 +237,8 @@ impl Upstream {
         };
         let answered = match answered {
             Waited::Answered(answered) => answered,
+            // Its connection is closed, or its stream reset, as it is let go.
             Waited::Ended(refusal) => {
-                lease.retire();
                 let what = "the session ended before the application answered";
                 return Err(Lost::Gone(Failure::new(refusal, what)));
             }

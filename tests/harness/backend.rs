@@ -233,18 +233,19 @@ impl Backend {
 
     /// Waits until so many requests have arrived, and gives all of them.
     pub fn wait_for(&self, count: usize) -> Vec<Recorded> {
-        let few = |log: &mut Log| log.requests.len() < count;
+        self.wait_until(|requests| requests.len() >= count)
+    }
+
+    /// Waits until the requests that have arrived are `enough`, and gives all of them.
+    pub fn wait_until(&self, enough: impl Fn(&[Recorded]) -> bool) -> Vec<Recorded> {
         let log = self.shared.log.lock().unwrap();
         let (log, timeout) = self
             .shared
             .news
-            .wait_timeout_while(log, PATIENCE, few)
+            .wait_timeout_while(log, PATIENCE, |log| !enough(&log.requests))
             .unwrap();
-        assert!(
-            !timeout.timed_out(),
-            "{} of {count} requests arrived",
-            log.requests.len()
-        );
+        let count = log.requests.len();
+        assert!(!timeout.timed_out(), "only {count} requests arrived");
         log.requests.clone()
     }
 

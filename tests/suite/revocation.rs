@@ -67,7 +67,6 @@ fn application() -> Backend {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }),
-        "/poll" => Reply::take(|mut stream, _| drop(stream.read(&mut [0]))),
         _ => Reply::ok("a page"),
     })
 }
@@ -150,36 +149,52 @@ fn signing_out_ends_what_is_open_and_nothing_else() {
 
 #[test]
 fn a_request_that_waits_for_its_answer_ends_with_its_session() {
-    let backend = application();
+    let (sender, left) = std::sync::mpsc::channel();
+    let backend = Backend::with(move |request: &Recorded| {
+        let (sender, target) = (sender.clone(), request.target.clone());
+        Reply::take(move |mut stream, _| {
+            let _ = stream.read(&mut [0]);
+            let _ = sender.send(target);
+        })
+    });
+    let (ended, waiting) = (AtomicU64::new(0), AtomicU64::new(0));
     over_each_store(&Config::to(backend.addr()), |store, proxy, _| {
         let (alice, bob) = (proxy.sign_in(&ALICE), proxy.sign_in(&BOB));
-        let connected = backend.open();
-        let mut polls = [Client::connect(proxy.addr()), Client::connect(proxy.addr())];
-        let before = backend.requests().len();
-        for (poll, jar) in polls.iter_mut().zip([&alice, &bob]) {
-            poll.send(Request::get("/poll").cookies(jar).bytes("app.test"));
-        }
-        backend.wait_for(before + 2);
+        let mut polls = [("alice", &alice), ("bob", &bob)].map(|(name, jar)| {
+            let mut poll = Client::connect(proxy.addr());
+            let request = Request::get(&format!("/{name}/{store}")).cookies(jar);
+            poll.send(request.bytes("app.test"));
+            poll
+        });
+        backend.wait_until(|all| {
+            let ours = |r: &&Recorded| r.target.ends_with(&format!("/{store}"));
+            all.iter().filter(ours).count() == 2
+        });
         let begin = Instant::now();
         assert_eq!(proxy.sign_out(&alice).status, 204);
         let refused = polls[0].read("GET");
         assert!(begin.elapsed() < SOON, "{store}: {:?}", begin.elapsed());
         assert_eq!(refused.status, 401, "{store}");
-        assert_eq!(
-            refused.refusal().as_deref(),
-            Some("unknown_session"),
-            "{store}"
-        );
-        let line = proxy.output().wait_for_json(|l| l["path"] == "/poll");
+        let reason = refused.refusal();
+        assert_eq!(reason.as_deref(), Some("unknown_session"), "{store}");
+        let path = format!("/alice/{store}");
+        let line = proxy.output().wait_for_json(|l| l["path"] == path);
         assert_eq!(line["user"], ALICE.id, "{store}");
-        // The application is told by the end of its connection, and the other's goes on.
-        let since = Instant::now();
-        while backend.open() > connected + 1 {
-            assert!(since.elapsed() < SOON, "{store}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        assert_eq!(backend.open(), connected + 1, "{store}");
+        ended.fetch_add(1, Ordering::SeqCst);
+        // The other's goes on.
+        let stream = polls[1].stream();
+        stream.set_nonblocking(true).unwrap();
+        let nothing = stream.read(&mut [0]).unwrap_err();
+        assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock, "{store}");
+        waiting.fetch_add(1, Ordering::SeqCst);
     });
+    assert_eq!(ended.load(Ordering::SeqCst), waiting.load(Ordering::SeqCst));
+    // The application was told of each by the end of its connection.
+    let mut alices = 0;
+    while alices < ended.load(Ordering::SeqCst) {
+        let target: String = left.recv_timeout(Duration::from_secs(10)).unwrap();
+        alices += u64::from(target.starts_with("/alice/"));
+    }
 }
 
 #[test]
@@ -233,6 +248,34 @@ fn time_ends_what_is_open_and_use_keeps_it() {
         assert!(begin.elapsed() > Duration::from_secs(4), "{store}");
         assert!(begin.elapsed() < Duration::from_secs(9), "{store}");
     });
+}
+
+#[test]
+fn who_waits_for_an_answer_is_not_idle() {
+    let (answers, may) = std::sync::mpsc::channel::<()>();
+    let may = std::sync::Mutex::new(may);
+    let backend = Backend::with(move |_: &Recorded| {
+        let _ = may.lock().unwrap().recv();
+        Reply::ok("a report")
+    });
+    let config = Config::to(backend.addr()).set("session.idle_timeout", "2s");
+    let proxy = config.start();
+    let alice = proxy.sign_in(&ALICE);
+    let mut client = Client::connect(proxy.addr());
+    client.send(Request::get("/report").cookies(&alice).bytes("app.test"));
+    backend.wait_for(1);
+    // This asks whether there is a session, and is no use of it.
+    let asks = Request::get("/auth/session").cookies(&alice);
+    let begin = Instant::now();
+    while proxy.send(&asks).status == 200 {
+        assert!(begin.elapsed() < Duration::from_secs(30), "it stays");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Long enough for the end to have come, if it did.
+    std::thread::sleep(SOON);
+    answers.send(()).unwrap();
+    let answer = client.read("GET");
+    assert_eq!((answer.status, answer.text()), (200, "a report".into()));
 }
 
 #[test]
