@@ -183,7 +183,7 @@ impl Proxy {
             metrics: self.metrics.clone(),
             drain: draining,
         };
-        let socket = Socket::Tcp(accepted, peer);
+        let socket = Socket::Tcp(accepted, peer, None);
         let serving = tokio::spawn(serve(socket, Purpose::Plain, worker, shared));
 
         let log = Arc::new(Mutex::new(Log::default()));
