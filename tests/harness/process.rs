@@ -213,6 +213,17 @@ impl Output {
         .unwrap_or_else(|| panic!("no such line in the log:\n{}", self.text()))
     }
 
+    /// The first line, printed already or yet to come, that holds one of these words.
+    /// What a program says of a request may come after its answer.
+    ///
+    /// # Panics
+    /// If there is none within [`super::PATIENCE`].
+    pub fn wait_for_words(&self, words: &[&str]) -> String {
+        let has = |line: &str| words.iter().any(|word| line.contains(word));
+        self.find(super::PATIENCE, |line| has(line).then(|| line.to_owned()))
+            .unwrap_or_else(|| panic!("none of {words:?} in the log:\n{}", self.text()))
+    }
+
     fn wait_for_end(&self, limit: Duration) {
         let state = self.state.lock().unwrap();
         let open = |state: &mut State| state.open > 0;
