@@ -32,7 +32,7 @@ pub enum Part {
     Key,
     /// The user id in the fields.
     User,
-    /// [`OTHER`] and the user id in the head; nothing, if it is the one in the fields.
+    /// `OTHER` and the user id in the head; nothing, if it is the one in the fields.
     Owner,
     /// Values of identity headers, as the copy has them.
     Identity,
