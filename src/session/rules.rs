@@ -229,3 +229,35 @@ fn number_of(taken: Vec<String>) -> u32 {
     });
     u32::try_from(at).map_or(u32::MAX, |at| at.saturating_add(1))
 }
+
+#[cfg(test)]
+pub(in crate::session) mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::base::secret::Secret;
+    use crate::wire::cookie::{SameSite, Secure};
+
+    /// Rules of the sealed layout, with short times.
+    pub(in crate::session) fn sample() -> SessionRules {
+        let settings = SessionSettings {
+            secrets: vec![Secret::new("0123456789abcdef0123456789abcdef")],
+            idle_timeout: Duration::from_secs(60),
+            absolute_timeout: Duration::from_secs(600),
+            touch_interval: Duration::from_secs(6),
+            max_per_user: 0,
+            user: "userId".into(),
+            roles: "roles".into(),
+        };
+        let cookie = CookieSpec {
+            name: "sid".into(),
+            path: "/".into(),
+            domain: None,
+            same_site: SameSite::Lax,
+            secure: Secure::Auto,
+            persistent: true,
+            partitioned: false,
+        };
+        SessionRules::new(settings, "sess:".into(), cookie)
+    }
+}

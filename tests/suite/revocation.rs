@@ -271,8 +271,11 @@ fn who_waits_for_an_answer_is_not_idle() {
         assert!(begin.elapsed() < Duration::from_secs(30), "it stays");
         std::thread::sleep(Duration::from_millis(50));
     }
-    // Long enough for the end to have come, if it did.
-    std::thread::sleep(SOON);
+    // An end would come within this time.
+    client.stream().set_read_timeout(Some(SOON)).unwrap();
+    let nothing = client.stream().read(&mut [0]).unwrap_err();
+    assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
+    client.stream().set_read_timeout(None).unwrap();
     answers.send(()).unwrap();
     let answer = client.read("GET");
     assert_eq!((answer.status, answer.text()), (200, "a report".into()));

@@ -1,38 +1,13 @@
 use super::*;
 use crate::base::clock::Timestamp;
-use crate::base::secret::Secret;
 use crate::session::data::Data;
 use crate::session::known::Source;
 use crate::session::record::{Head, Opened};
-use crate::session::rules::SessionRules;
-use crate::session::settings::SessionSettings;
+use crate::session::rules::tests::sample;
 use crate::session::token::Token;
-use crate::wire::cookie::{CookieSpec, SameSite, Secure};
 
 const KEY: &str = "sess:k";
 const USER: &str = "name-of-u1";
-
-fn rules() -> SessionRules {
-    let settings = SessionSettings {
-        secrets: vec![Secret::new("0123456789abcdef0123456789abcdef")],
-        idle_timeout: Duration::from_secs(60),
-        absolute_timeout: Duration::from_secs(600),
-        touch_interval: Duration::from_secs(6),
-        user: "userId".into(),
-        roles: "roles".into(),
-        max_per_user: 0,
-    };
-    let cookie = CookieSpec {
-        name: "sid".into(),
-        path: "/".into(),
-        domain: None,
-        same_site: SameSite::Lax,
-        secure: Secure::Auto,
-        persistent: true,
-        partitioned: false,
-    };
-    SessionRules::new(settings, "sess:".into(), cookie)
-}
 
 /// A record as it is read: its user's epoch with it.
 fn read(cache: &Cache, key: &str) -> (Reading, Arc<Known>) {
@@ -41,7 +16,7 @@ fn read(cache: &Cache, key: &str) -> (Reading, Arc<Known>) {
         Some(copy) => copy,
         None => cache.keep_epoch(cache.begin(USER), USER, None),
     };
-    let rules = rules();
+    let rules = sample();
     let now = Timestamp(1_000);
     let opened = Opened {
         head: Head::new("u1", Epoch(5), now, &rules.settings, "::1".into(), "curl"),

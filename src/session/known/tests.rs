@@ -3,35 +3,16 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
-use crate::base::secret::Secret;
 use crate::session::data::Data;
 use crate::session::record::Head;
-use crate::wire::cookie::{CookieSpec, SameSite, Secure};
+use crate::session::rules::tests::sample;
 
 fn rules(headers: &[(&'static str, &str)]) -> SessionRules {
-    let settings = SessionSettings {
-        secrets: vec![Secret::new("0123456789abcdef0123456789abcdef")],
-        idle_timeout: Duration::from_secs(60),
-        absolute_timeout: Duration::from_secs(600),
-        touch_interval: Duration::from_secs(6),
-        max_per_user: 0,
-        user: "userId".into(),
-        roles: "roles".into(),
-    };
-    let cookie = CookieSpec {
-        name: "sid".into(),
-        path: "/".into(),
-        domain: None,
-        same_site: SameSite::Lax,
-        secure: Secure::Auto,
-        persistent: true,
-        partitioned: false,
-    };
     let entry = |(name, path): &(&'static str, &str)| {
         (http::HeaderName::from_static(name), (*path).to_owned())
     };
     let entries = headers.iter().map(entry).collect();
-    SessionRules::new(settings, "sess:".into(), cookie).with_identity(entries)
+    sample().with_identity(entries)
 }
 
 fn known(json: &str, rules: &SessionRules) -> Known {
