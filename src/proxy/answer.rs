@@ -10,14 +10,57 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use super::leash::Leash;
 use super::record::Record;
+use crate::upstream::http1::{Connection, Inbound};
 use crate::upstream::pool::Lease;
-use crate::wire::body::{Body, BodyError};
+use crate::wire::body::{Body, BodyError, Guarded};
+
+/// What is sent to the client.
+pub enum Content {
+    /// What we say ourselves.
+    Own(Body),
+    /// What the application says.
+    Forwarded(Guarded<Inbound>),
+}
+
+impl Content {
+    /// The connection that it came over, if that can be used again.
+    fn take_connection(&mut self) -> Option<Box<Connection>> {
+        match self {
+            Self::Own(_) => None,
+            Self::Forwarded(body) => body.get_mut().take_connection(),
+        }
+    }
+
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Self::Own(body) => Pin::new(body).poll_frame(context),
+            Self::Forwarded(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(body) => body.is_end_stream(),
+            Self::Forwarded(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(body) => body.size_hint(),
+            Self::Forwarded(body) => body.size_hint(),
+        }
+    }
+}
 
 /// A response's body with what is to be done at its end.
 pub struct Answer {
     /// What was read of the body already.
     first: Option<Frame<Bytes>>,
-    body: Body,
+    body: Content,
     lease: Option<Lease>,
     record: Option<Box<Record>>,
     /// The session for which it is sent is over.
@@ -34,7 +77,7 @@ impl Answer {
     /// `is_head`: the request was for the head alone, so the body stays here.
     pub fn new(
         first: Option<Frame<Bytes>>,
-        body: Body,
+        body: Content,
         is_head: bool,
         lease: Option<Lease>,
         record: Box<Record>,
@@ -58,7 +101,7 @@ impl Answer {
     pub fn of_tunnel() -> Self {
         Self {
             first: None,
-            body: Body::Empty,
+            body: Content::Own(Body::Empty),
             lease: None,
             record: None,
             over: false,
@@ -95,14 +138,14 @@ impl Answer {
         // A body that is cut cannot be followed by another request.
         drop(self.lease.take());
         self.first = None;
-        self.body = Body::Empty;
+        self.body = Content::Own(Body::Empty);
         self.over = true;
         true
     }
 
     fn finish(&mut self) {
         if let Some(lease) = self.lease.take() {
-            lease.give_back();
+            lease.give_back(self.body.take_connection());
         }
         if let Some(record) = &mut self.record {
             record.complete = true;
@@ -124,7 +167,7 @@ impl http_body::Body for Answer {
         }
         let polled = match this.first.take() {
             Some(frame) => Poll::Ready(Some(Ok(frame))),
-            None => Pin::new(&mut this.body).poll_frame(context),
+            None => this.body.poll_frame(context),
         };
         let Poll::Ready(frame) = polled else {
             return match this.is_over(context, true) {

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use super::answer::Answer;
+use super::answer::{Answer, Content};
 use super::begun::Begun;
 use super::endpoints::{self, Endpoint};
 use super::record::Record;
@@ -22,6 +22,7 @@ use crate::base::BoxFuture;
 use crate::base::refusal::{Failure, Refusal};
 use crate::policy::{self, Asker, Decision, OnRefusal, Route};
 use crate::session::Lookup;
+use crate::upstream::http1::Inbound;
 use crate::upstream::request::{Outbound, REQUEST_ID};
 use crate::wire::body::{Body, BodyFate, BodyWatch, Guarded, Trailers};
 use crate::wire::caching::is_for_all;
@@ -62,7 +63,7 @@ pub enum Outcome {
     Forwarded(crate::upstream::Answer),
     /// The application's, which ends HTTP on this connection or stream, and
     /// how long it took to come.
-    Tunnel(Response<Incoming>, Duration, Tunnel),
+    Tunnel(Response<Inbound>, Duration, Tunnel),
 }
 
 /// How a request goes on.
@@ -118,30 +119,29 @@ pub fn exchange(
                 tunnel.start(record);
                 return response.map(|_| Answer::of_tunnel());
             }
-            Ok(Outcome::Own(response)) => (response, None),
+            Ok(Outcome::Own(response)) => (response.map(Content::Own), None),
             Ok(Outcome::Forwarded(answer)) => {
                 record.upstream = Some(answer.took);
                 let idle = state.body_idle_timeout;
-                let guard = |body| {
-                    Guarded::new(body)
-                        .idle(idle)
-                        .trailers(Trailers::Pass)
-                        .into()
-                };
-                let mut response: Response<Body> = answer.response.map(guard);
+                let guard = |body| Guarded::new(body).idle(idle).trailers(Trailers::Pass);
+                let mut response = answer.response.map(guard);
                 match response.body_mut().begin().await {
                     Ok(frame) => {
                         first = frame;
-                        (response, Some(answer.lease))
+                        (response.map(Content::Forwarded), Some(answer.lease))
                     }
                     // Nothing of it was sent yet: the client can be told.
                     Err(error) => {
                         let failure = Failure::new(Refusal::UpstreamProtocolError, &error);
-                        (refuse(state, &mut record, &failure, &wish, id), None)
+                        let response = refuse(state, &mut record, &failure, &wish, id);
+                        (response.map(Content::Own), None)
                     }
                 }
             }
-            Err(failure) => (refuse(state, &mut record, &failure, &wish, id), None),
+            Err(failure) => {
+                let response = refuse(state, &mut record, &failure, &wish, id);
+                (response.map(Content::Own), None)
+            }
         };
         let headers = response.headers_mut();
         if lease.is_none() {

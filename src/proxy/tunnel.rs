@@ -20,6 +20,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::record::Record;
 use crate::base::refusal::Refusal;
+use crate::upstream::Upgrade;
+use crate::upstream::http1::Pipe;
 use crate::upstream::multiplex::Stream;
 use crate::wire::frames::{self, Frames, SESSION_OVER};
 
@@ -51,7 +53,7 @@ pub struct Tunnel {
     /// The client's side, once it has got its 101, or 200 over HTTP/2.
     pub client: OnUpgrade,
     /// The application's side.
-    pub upstream: OnUpgrade,
+    pub upstream: Upgrade,
     /// Keeps the client's connection counted.
     pub hold: Option<Hold>,
     /// The place that the tunnel has on a connection to the application that
@@ -97,14 +99,15 @@ impl Tunnel {
     pub fn start(self, mut record: Box<Record>) {
         record.settle();
         tokio::spawn(async move {
-            let (Ok(client), Ok(upstream)) = tokio::join!(self.client, self.upstream) else {
+            let (Ok(client), Ok(upstream)) = tokio::join!(self.client, opened(self.upstream))
+            else {
                 // The client went away before it had its answer.
                 return;
             };
             let seen = Seen::new();
             let edge = || self.websocket.then(Edge::default);
             let mut client = Noted::new(TokioIo::new(client), &seen, edge());
-            let mut upstream = Noted::new(TokioIo::new(upstream), &seen, edge());
+            let mut upstream = Noted::new(upstream, &seen, edge());
             let edges = (client.edge.clone(), upstream.edge.clone());
             let over = {
                 let mut copy = pin!(copy_bidirectional(&mut client, &mut upstream));
@@ -134,6 +137,14 @@ impl Tunnel {
             drop((self.hold, self.place));
         });
     }
+}
+
+/// The application's side, once it is there.
+async fn opened(upgrade: Upgrade) -> hyper::Result<Box<dyn Pipe>> {
+    Ok(match upgrade {
+        Upgrade::Http1(raw) => raw,
+        Upgrade::Http2(upgrade) => Box::new(TokioIo::new(upgrade.await?)),
+    })
 }
 
 /// Ends with the reason when the session is over. Until then, what is said keeps the

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::AlertDescription;
 use rustls::pki_types::ServerName;
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::meter::{Meter, Metered};
+use super::http1;
 use super::multiplex::{STREAMS, Shared, UNKNOWN};
 use super::opening::Opening;
 use super::settings::{Place, Scheme, TlsClient, UpstreamAddress, UpstreamSettings};
@@ -25,24 +25,19 @@ use crate::base::metrics::Gauge;
 use crate::base::refusal::{Failure, Refusal};
 use crate::wire::body::Body;
 
-/// The largest head of an application's response, in bytes.
-const RESPONSE_HEAD_BYTES: usize = 256 * 1024;
+/// The largest head of an application's response over HTTP/2, in bytes.
+const RESPONSE_HEAD_BYTES: u32 = 256 * 1024;
 
 /// What one stream of HTTP/2 may send ahead, in bytes. A client that reads
 /// slowly holds back its own stream only, since the connection's window has
 /// room for every stream's.
 const STREAM_WINDOW: u32 = 256 * 1024;
 
-/// A connection that was just made, and is driven by a task of its own.
+/// A connection that was just made.
 pub enum Connection {
-    /// HTTP/1.1: one request at a time.
-    Http1 {
-        /// Takes the requests.
-        sender: http1::SendRequest<Body>,
-        /// Counts what comes before a response.
-        meter: Arc<Meter>,
-    },
-    /// HTTP/2: many at once.
+    /// HTTP/1.1: one request at a time, which drives it.
+    Http1(Box<http1::Connection>),
+    /// HTTP/2: many at once. A task of its own drives it.
     Http2 {
         /// Takes the requests; can be cloned.
         sender: http2::SendRequest<Body>,
@@ -222,7 +217,7 @@ async fn establish(
             let stream = UnixStream::connect(path)
                 .await
                 .map_err(at(Step::Transport))?;
-            return http1(stream, open).await.map_err(at(Step::Http));
+            return Ok(http1(stream, open));
         }
     };
     let stream = dial(host, port, turn, deadline)
@@ -232,7 +227,7 @@ async fn establish(
     // costs time, not correctness.
     let _ = stream.set_nodelay(true);
     match (address.scheme, &settings.tls) {
-        (Scheme::Http, _) => http1(stream, open).await.map_err(at(Step::Http)),
+        (Scheme::Http, _) => Ok(http1(stream, open)),
         (Scheme::H2c, _) => http2(stream, open).await.map_err(at(Step::Http)),
         (Scheme::Https, None) => Err(at(Step::Tls)("no settings for TLS")),
         (Scheme::Https, Some(tls)) => {
@@ -246,10 +241,9 @@ async fn establish(
                 .await
                 .map_err(at(Step::Tls))?;
             match stream.get_ref().1.alpn_protocol() {
-                Some(b"h2") => http2(stream, open).await,
-                _ => http1(stream, open).await,
+                Some(b"h2") => http2(stream, open).await.map_err(at(Step::Http)),
+                _ => Ok(http1(stream, open)),
             }
-            .map_err(at(Step::Http))
         }
     }
 }
@@ -284,26 +278,9 @@ async fn dial(host: &str, port: u16, turn: usize, deadline: Instant) -> io::Resu
     Err(last)
 }
 
-async fn http1<S>(stream: S, open: &Gauge) -> hyper::Result<Connection>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let meter = Arc::new(Meter::default());
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(RESPONSE_HEAD_BYTES)
-        // Of fields hyper takes 100: any number that is said costs room that is filled for
-        // each response.
-        .preserve_header_case(false)
-        .handshake(TokioIo::new(Metered::new(stream, meter.clone())))
-        .await?;
-    let open = Open::new(open);
-    tokio::spawn(async move {
-        // Whoever waits for a response learns of an error there; an idle
-        // connection that ends is nothing to report.
-        let _ = connection.with_upgrades().await;
-        drop(open);
-    });
-    Ok(Connection::Http1 { sender, meter })
+fn http1(stream: impl http1::Pipe, open: &Gauge) -> Connection {
+    let connection = http1::Connection::new(stream, Some(Open::new(open)));
+    Connection::Http1(Box::new(connection))
 }
 
 async fn http2<S>(stream: S, open: &Gauge) -> hyper::Result<Connection>
@@ -311,7 +288,6 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let connection_window = STREAM_WINDOW.saturating_mul(u32::try_from(STREAMS).unwrap_or(1));
-    let head = u32::try_from(RESPONSE_HEAD_BYTES).unwrap_or(u32::MAX);
     let shared = Arc::new(Shared::default());
     let stream = Opening::new(stream, shared.clone());
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -319,7 +295,7 @@ where
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(connection_window)
         .initial_max_send_streams(UNKNOWN)
-        .max_header_list_size(head)
+        .max_header_list_size(RESPONSE_HEAD_BYTES)
         .handshake(TokioIo::new(stream))
         .await?;
     let (open, known) = (Open::new(open), shared.clone());
@@ -341,7 +317,7 @@ where
 }
 
 /// Counts an open connection.
-struct Open(Gauge);
+pub struct Open(Gauge);
 
 impl Open {
     fn new(gauge: &Gauge) -> Self {

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::timeout;
 
 use super::balance::{Tried, choose};
 use super::connect::{chain, late, shown};
-use super::head::{asks_for_bound, copy, is_bound_to_connection};
+use super::head::{asks_for_bound, is_bound_to_connection};
+use super::http1::{Inbound, Raw};
+use super::multiplex::Stream;
 use super::patience::{Waited, wait};
 use super::pool::{Address, Lease, Unanswered, Want};
 use super::request::{Ending, Outbound};
@@ -40,13 +41,21 @@ struct Upstream {
 /// The application's answer, as far as it has come.
 pub struct Answer {
     /// Its head, without hop-by-hop fields, and its body, still streaming.
-    pub response: Response<Incoming>,
+    pub response: Response<Inbound>,
     /// Its connection. To be given back at the end of the body.
     pub lease: Lease,
     /// From sending the request to the head of the answer.
     pub took: Duration,
     /// The WebSocket that was asked for and agreed to.
-    pub upgrade: Option<OnUpgrade>,
+    pub upgrade: Option<Upgrade>,
+}
+
+/// The application's side of a WebSocket that was agreed to.
+pub enum Upgrade {
+    /// Over HTTP/1.1: it is there.
+    Http1(Box<Raw>),
+    /// Over HTTP/2.
+    Http2(OnUpgrade),
 }
 
 impl Upstreams {
@@ -117,7 +126,7 @@ impl Upstreams {
 enum Lost {
     /// The request can be sent again, and is in its place: nothing of it was, or it
     /// does no harm.
-    Again(hyper::Error),
+    Again(Box<Unanswered>),
     /// It may have been acted on.
     Gone(Failure),
 }
@@ -168,8 +177,10 @@ impl Upstream {
                 let dress = &address.dress;
                 dress.put_on(request, lease.is_http2(), own_host, handshake)?;
             }
-            if handshake.is_some() {
-                self.check_takes_sockets(address, &lease).await?;
+            if handshake.is_some()
+                && let Some(stream) = lease.stream()
+            {
+                self.check_takes_sockets(address, stream).await?;
             }
             let attempt = self.attempt(address, lease, slot, sent, handshake, ending);
             match attempt.await {
@@ -222,17 +233,14 @@ impl Upstream {
         handshake: Option<&Handshake>,
         ending: Ending<'_>,
     ) -> Result<Answer, Lost> {
-        let Some(request) = slot.take() else {
+        if slot.is_none() {
             let failure = Failure::new(Refusal::InternalError, "a request was sent already");
             return Err(Lost::Gone(failure));
-        };
-        if lease.may_be_dead() {
-            *slot = copy(&request);
         }
         let limit = self.settings.response_timeout;
         let start = Instant::now();
         let answered = {
-            let answered = pin!(lease.send(request, sent));
+            let answered = pin!(lease.send(slot));
             wait(limit, answered, sent, ending).await
         };
         let answered = match answered {
@@ -251,7 +259,7 @@ impl Upstream {
                 return Err(Lost::Gone(failure));
             }
         };
-        let error = match answered {
+        let mut error = match answered {
             Ok(response) => {
                 let took = start.elapsed();
                 self.group.answered(address.number, start + took);
@@ -261,9 +269,8 @@ impl Upstream {
             }
             Err(error) => error,
         };
-        let Unanswered { error, unsent } = *error;
-        if unsent.is_some() {
-            *slot = unsent;
+        if let Unanswered::Http2(_, unsent @ Some(_)) = &mut *error {
+            *slot = unsent.take().map(|unsent| *unsent);
             return Err(Lost::Again(error));
         }
         if slot.is_some() && has_ended(&error) {
@@ -278,10 +285,7 @@ impl Upstream {
 
     /// Refuses a WebSocket on an HTTP/2 connection whose other side does not
     /// take any (RFC 8441 section 3).
-    async fn check_takes_sockets(&self, address: &Address, lease: &Lease) -> Result<(), Failure> {
-        let Some(stream) = lease.stream() else {
-            return Ok(());
-        };
+    async fn check_takes_sockets(&self, address: &Address, stream: &Stream) -> Result<(), Failure> {
         let limit = self.settings.connect_timeout;
         match timeout(limit, stream.takes_sockets()).await {
             Ok(true) => Ok(()),
@@ -306,16 +310,20 @@ impl Upstream {
     fn accept(
         &self,
         address: &Address,
-        mut response: Response<Incoming>,
+        mut response: Response<Inbound>,
         mut lease: Lease,
         took: Duration,
         handshake: Option<&Handshake>,
     ) -> Result<Answer, Failure> {
         let agreed = self.agreed(address, &response, handshake, lease.is_http2())?;
-        let upgrade = agreed.map(|_| hyper::upgrade::on(&mut response));
-        if upgrade.is_some() && !lease.is_http2() {
-            lease.retire();
-        }
+        let upgrade = match agreed {
+            None => None,
+            Some(_) if lease.is_http2() => Some(Upgrade::Http2(hyper::upgrade::on(&mut response))),
+            Some(_) => {
+                let raw = response.body_mut().take_raw();
+                raw.map(|raw| Upgrade::Http1(Box::new(raw)))
+            }
+        };
         let present = Present::of(response.headers());
         let to_check = present.any(Field::ContentLength, Field::TransferEncoding)
             && !has_plain_length(response.headers(), present);
@@ -349,7 +357,7 @@ impl Upstream {
     fn agreed<'h>(
         &self,
         address: &Address,
-        response: &Response<Incoming>,
+        response: &Response<Inbound>,
         handshake: Option<&'h Handshake>,
         is_http2: bool,
     ) -> Result<Option<&'h Handshake>, Failure> {
@@ -391,8 +399,12 @@ impl Upstream {
 
 /// Whether the connection ended, or the upstream said that it did not look at
 /// the request, rather than that it answered badly.
-fn has_ended(error: &hyper::Error) -> bool {
+fn has_ended(error: &Unanswered) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let error = match error {
+        Unanswered::Http1(error) => return error.has_ended(),
+        Unanswered::Http2(error, _) => error,
+    };
     if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
         return true;
     }

@@ -119,11 +119,10 @@ fn path_and_query(uri: &Uri) -> PathAndQuery {
     }
 }
 
-/// A copy of a request that may be sent twice: without a body, and with a
-/// method that means the same however often it is sent (RFC 9110 section
-/// 9.2.2). `None` for any other. CONNECT is a WebSocket handshake, made of a
-/// GET; the copy has to be made to fit again.
-pub fn copy(request: &Request<Body>) -> Option<Request<Body>> {
+/// Whether a request may be sent twice: without a body, and with a method that
+/// means the same however often it is sent (RFC 9110 section 9.2.2). CONNECT is
+/// a WebSocket handshake, made of a GET.
+pub fn may_be_repeated(request: &Request<Body>) -> bool {
     let is_idempotent = matches!(
         *request.method(),
         Method::GET
@@ -133,7 +132,13 @@ pub fn copy(request: &Request<Body>) -> Option<Request<Body>> {
             | Method::DELETE
             | Method::CONNECT
     );
-    if !is_idempotent || !matches!(request.body(), Body::Empty) {
+    is_idempotent && matches!(request.body(), Body::Empty)
+}
+
+/// A copy of a request that may be sent twice; it has to be made to fit again.
+/// `None` for any other.
+pub fn copy(request: &Request<Body>) -> Option<Request<Body>> {
+    if !may_be_repeated(request) {
         return None;
     }
     let (mut head, ()) = Request::new(()).into_parts();

@@ -4,14 +4,15 @@
 //! and reads the head of the answer. [`balance`] picks one of several
 //! addresses by their [`standing`], which requests and [`health`] checks make
 //! known to all workers. Each worker keeps its own connections to an address
-//! ([`pool`], [`multiplex`]), which [`connect`] makes.
+//! ([`pool`], [`multiplex`]), which [`connect`] makes; [`http1`] is what is spoken on
+//! most of them.
 
 pub mod balance;
 pub mod connect;
 pub mod forward;
 pub mod head;
 pub mod health;
-pub mod meter;
+pub mod http1;
 pub mod multiplex;
 pub mod opening;
 mod patience;
@@ -21,6 +22,6 @@ pub mod settings;
 pub mod standing;
 pub mod tls;
 
-pub use forward::{Answer, Upstreams};
+pub use forward::{Answer, Upgrade, Upstreams};
 pub use settings::{HostHeader, UpstreamAddress, UpstreamSettings};
 pub use standing::Fleet;

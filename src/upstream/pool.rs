@@ -3,24 +3,21 @@
 mod lease;
 
 use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::SendRequest;
 use tokio::sync::watch;
 
 use super::connect::{Connection, Offer, connect};
 use super::head::Dress;
-use super::meter::Meter;
+use super::http1;
 use super::multiplex::{Connections, Stream};
 use super::settings::{Scheme, UpstreamAddress, UpstreamSettings};
 use super::standing::Group;
 use crate::base::refusal::{Failure, Refusal};
-use crate::wire::body::{Body, BodyWatch};
 
 pub use lease::Unanswered;
 
@@ -52,19 +49,31 @@ pub struct Address {
     is_http2: AtomicBool,
     in_flight: AtomicUsize,
     turn: AtomicUsize,
-    /// Whether somebody looks after idle connections.
-    is_swept: AtomicBool,
+    /// Who looks after idle connections, if somebody does.
+    sweeper: Mutex<Sweeper>,
+}
+
+/// The task that lets go of idle connections.
+#[derive(Default)]
+enum Sweeper {
+    /// There is none.
+    #[default]
+    None,
+    /// It was started, and has not run yet.
+    Starting,
+    /// It waits, and is woken by this.
+    Waiting(Waker),
 }
 
 struct Idle {
-    sender: SendRequest<Body>,
-    meter: Arc<Meter>,
+    connection: Box<http1::Connection>,
     since: Instant,
 }
 
 impl Idle {
-    fn is_over(&self, now: Instant, longest: Duration) -> bool {
-        self.sender.is_closed() || now.duration_since(self.since) >= longest
+    /// Whether it has ended, or is too old. Whoever asks is told when it ends later.
+    fn is_over(&mut self, now: Instant, longest: Duration, context: &mut Context<'_>) -> bool {
+        now.duration_since(self.since) >= longest || self.connection.is_over(context)
     }
 }
 
@@ -91,14 +100,11 @@ pub struct Lease {
     /// For how long it was idle; `None`: it is fresh.
     idle: Option<Duration>,
     may_return: bool,
-    body: Option<BodyWatch>,
 }
 
 enum Carrier {
-    Http1 {
-        sender: SendRequest<Body>,
-        meter: Arc<Meter>,
-    },
+    /// `None`: it is where the answer's content is read.
+    Http1(Option<Box<http1::Connection>>),
     Http2(Stream),
 }
 
@@ -138,7 +144,7 @@ impl Address {
             connecting: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             turn: AtomicUsize::new(0),
-            is_swept: AtomicBool::new(false),
+            sweeper: Mutex::default(),
         }
     }
 
@@ -208,58 +214,95 @@ impl Address {
         let longest = self.settings.pool_idle_timeout;
         let mut idle = self.lock();
         let now = Instant::now();
-        while let Some(oldest) = idle.front() {
-            if !oldest.is_over(now, longest) {
-                break;
-            }
-            idle.pop_front();
-        }
         // From the back: the warmest first, so that the others may grow old.
-        let at = idle.iter().rposition(|idle| idle.sender.is_ready())?;
-        let Idle {
-            sender,
-            meter,
-            since,
-        } = idle.remove(at)?;
-        drop(idle);
-        let age = now.saturating_duration_since(since);
-        if age >= longest {
-            return None;
+        while let Some(mut last) = idle.pop_back() {
+            // Nobody is to be told later: it is used at once, or dropped.
+            if !last.is_over(now, longest, &mut Context::from_waker(Waker::noop())) {
+                drop(idle);
+                let age = now.saturating_duration_since(last.since);
+                return Some(self.lend(Carrier::Http1(Some(last.connection)), Some(age)));
+            }
         }
-        Some(self.lend(Carrier::Http1 { sender, meter }, Some(age)))
+        None
     }
 
-    /// Has idle connections let go when they are too old or closed, also if no
-    /// other request comes to look at them. The task ends with the last of them.
-    fn look_after(self: &Arc<Self>) {
-        if self.is_swept.swap(true, Ordering::Relaxed) {
+    /// Keeps a connection for the next request.
+    fn keep(self: &Arc<Self>, mut connection: Box<http1::Connection>) {
+        let most = self.settings.pool_idle;
+        if most == 0 {
             return;
         }
-        let address = Arc::downgrade(self);
-        let mut pause = self.settings.pool_idle_timeout;
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(pause).await;
-                let Some(next) = address.upgrade().and_then(|address| address.sweep()) else {
-                    return;
-                };
-                pause = next;
+        connection.rest();
+        let now = Instant::now();
+        let mut last = Idle {
+            connection,
+            since: now,
+        };
+        let is_over = match &*self.sweeper() {
+            // It looks at all of them before it waits.
+            Sweeper::None | Sweeper::Starting => false,
+            Sweeper::Waiting(waker) => {
+                let longest = self.settings.pool_idle_timeout;
+                last.is_over(now, longest, &mut Context::from_waker(waker))
             }
+        };
+        if is_over {
+            return;
+        }
+        let mut idle = self.lock();
+        if idle.len() >= most {
+            idle.pop_front();
+        }
+        idle.push_back(last);
+        drop(idle);
+        self.look_after();
+    }
+
+    /// Has idle connections let go when they end or are too old, also if no other
+    /// request comes to look at them. The task ends with the last of them.
+    fn look_after(self: &Arc<Self>) {
+        let mut sweeper = self.sweeper();
+        if !matches!(*sweeper, Sweeper::None) {
+            return;
+        }
+        *sweeper = Sweeper::Starting;
+        drop(sweeper);
+        let address = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut due = Box::pin(tokio::time::sleep(Duration::ZERO));
+            poll_fn(|context| {
+                loop {
+                    let Some(address) = address.upgrade() else {
+                        return Poll::Ready(());
+                    };
+                    let Some(pause) = address.sweep(context) else {
+                        return Poll::Ready(());
+                    };
+                    due.as_mut().reset(tokio::time::Instant::now() + pause);
+                    ready!(due.as_mut().poll(context));
+                }
+            })
+            .await;
         });
     }
 
     /// Lets go of what is over. How long until the next one may be; `None`: none
     /// is left, and nobody looks after them any more.
-    fn sweep(&self) -> Option<Duration> {
+    fn sweep(&self, context: &mut Context<'_>) -> Option<Duration> {
         let longest = self.settings.pool_idle_timeout;
         let now = Instant::now();
         let mut idle = self.lock();
-        idle.retain(|idle| !idle.is_over(now, longest));
+        idle.retain_mut(|idle| !idle.is_over(now, longest, context));
         let oldest = idle.front().map(|idle| idle.since);
         let streams = self.streams.sweep(now);
+        let mut sweeper = self.sweeper();
         if oldest.is_none() && !streams {
-            self.is_swept.store(false, Ordering::Relaxed);
+            *sweeper = Sweeper::None;
             return None;
+        }
+        match &mut *sweeper {
+            Sweeper::Waiting(waker) => waker.clone_from(context.waker()),
+            sweeper => *sweeper = Sweeper::Waiting(context.waker().clone()),
         }
         let age = oldest.map_or(Duration::ZERO, |since| now.duration_since(since));
         // Not all at once, where they were given back one after the other.
@@ -316,12 +359,12 @@ impl Address {
         let connecting = connect(&self.settings, &self.address, offer, turn, open);
         let connection = Box::pin(connecting).await?;
         Ok(match connection {
-            Connection::Http1 { sender, meter } => {
+            Connection::Http1(connection) => {
                 // Where nothing else was offered, it tells nothing.
                 if offer == Offer::Both {
                     self.is_http2.store(false, Ordering::Relaxed);
                 }
-                self.lend(Carrier::Http1 { sender, meter }, None)
+                self.lend(Carrier::Http1(Some(connection)), None)
             }
             Connection::Http2 { sender, shared } => {
                 self.is_http2.store(true, Ordering::Relaxed);
@@ -341,12 +384,15 @@ impl Address {
             load: Load::new(self),
             idle,
             may_return: true,
-            body: None,
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sweeper(&self) -> MutexGuard<'_, Sweeper> {
+        self.sweeper.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn connecting(&self) -> MutexGuard<'_, Option<watch::Receiver<Made>>> {

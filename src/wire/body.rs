@@ -21,7 +21,7 @@ mod trailers;
 
 pub use trailers::Trailers;
 
-/// The body of a request to an upstream, or of a response to a client.
+/// The body of a request to an upstream, or of a response of our own.
 #[derive(Debug, Default)]
 pub enum Body {
     /// Nothing.
@@ -29,7 +29,7 @@ pub enum Body {
     Empty,
     /// What we say ourselves.
     Full(Bytes),
-    /// What somebody else says.
+    /// What the client says.
     Incoming(Guarded),
 }
 
@@ -208,6 +208,11 @@ impl<B> Guarded<B> {
         self.bytes
     }
 
+    /// What is guarded.
+    pub fn get_mut(&mut self) -> &mut B {
+        &mut self.inner
+    }
+
     fn fail<T>(&mut self, error: BodyError) -> Poll<Option<Result<T, BodyError>>> {
         self.over = true;
         if let Some(watch) = &self.watch {
@@ -265,6 +270,38 @@ impl<B: HttpBody> Guarded<B> {
     /// HEAD may declare a length that never comes: its stream ends all the same.
     fn is_short(&self) -> bool {
         (self.explicit_end || self.inner.size_hint().lower() > 0) && !self.inner.is_end_stream()
+    }
+}
+
+impl<B> Guarded<B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    /// The first frame, if it is there, or comes as soon as somebody wants it:
+    /// whoever drives the connection gets one turn. `None`: it is not, or there
+    /// is none.
+    ///
+    /// # Errors
+    ///
+    /// What ended the body before it began.
+    pub async fn begin(&mut self) -> Result<Option<Frame<Bytes>>, BodyError> {
+        let mut turns = 0;
+        poll_fn(|context| {
+            if self.is_end_stream() {
+                return Poll::Ready(Ok(None));
+            }
+            match Pin::new(&mut *self).poll_frame(context) {
+                Poll::Ready(frame) => Poll::Ready(frame.transpose()),
+                Poll::Pending if turns == 0 => {
+                    turns = 1;
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                Poll::Pending => Poll::Ready(Ok(None)),
+            }
+        })
+        .await
     }
 }
 
@@ -334,34 +371,6 @@ where
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
-    }
-}
-
-impl Body {
-    /// The first frame, if it is there, or comes as soon as somebody wants it:
-    /// whoever drives the connection gets one turn. `None`: it is not, or there
-    /// is none.
-    ///
-    /// # Errors
-    ///
-    /// What ended the body before it began.
-    pub async fn begin(&mut self) -> Result<Option<Frame<Bytes>>, BodyError> {
-        let mut turns = 0;
-        poll_fn(|context| {
-            if self.is_end_stream() {
-                return Poll::Ready(Ok(None));
-            }
-            match Pin::new(&mut *self).poll_frame(context) {
-                Poll::Ready(frame) => Poll::Ready(frame.transpose()),
-                Poll::Pending if turns == 0 => {
-                    turns = 1;
-                    context.waker().wake_by_ref();
-                    Poll::Pending
-                }
-                Poll::Pending => Poll::Ready(Ok(None)),
-            }
-        })
-        .await
     }
 }
 

@@ -1,0 +1,251 @@
+//! A request on its way out (RFC 9112 sections 3 and 5 to 7).
+
+use std::io::{self, IoSlice, Write as _};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http::header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, Request};
+use http_body::Body as _;
+use tokio::io::AsyncWrite as _;
+
+use super::connection::Error;
+use super::raw::Pipe;
+use crate::wire::body::Body;
+
+/// Room for a head that is kept from one request to the next.
+const HEAD_KEPT: usize = 4096;
+
+/// What is still to be written of a request.
+#[derive(Default)]
+pub(super) struct Outgoing {
+    /// The head, then what frames the content.
+    bytes: Vec<u8>,
+    written: usize,
+    content: Option<Box<Content>>,
+}
+
+/// The content of a request that is being sent.
+struct Content {
+    body: Body,
+    framing: Framing,
+    /// The piece that is being written, and what follows it.
+    piece: Bytes,
+    after: &'static [u8],
+    ended: bool,
+}
+
+/// How the application learns where the content ends.
+enum Framing {
+    /// By a length, of which so much is left.
+    Length(u64),
+    /// In chunks. With the names of the fields that were announced to follow them: no
+    /// others are sent (RFC 9110 section 6.6.2).
+    Chunked(Vec<HeaderName>),
+}
+
+impl Outgoing {
+    /// Begins with a request. Its body is taken out of it.
+    pub(super) fn begin(&mut self, request: &mut Request<Body>) {
+        let has_content = !request.body().is_end_stream();
+        let out = &mut self.bytes;
+        out.clear();
+        out.shrink_to(HEAD_KEPT);
+        self.written = 0;
+        out.extend_from_slice(request.method().as_str().as_bytes());
+        out.push(b' ');
+        let target = request.uri().path_and_query();
+        out.extend_from_slice(target.map_or("/", |target| target.as_str()).as_bytes());
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        for (name, value) in request.headers() {
+            // Without content there is nothing to be encoded.
+            if has_content || *name != TRANSFER_ENCODING {
+                field(out, name.as_str(), value.as_bytes());
+            }
+        }
+        self.content = has_content.then(|| {
+            let length = request.body().size_hint().exact();
+            let framing = Framing::of(request.headers(), length, out);
+            let body = std::mem::take(request.body_mut());
+            Box::new(Content::new(body, framing))
+        });
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Whether all of the request has been written.
+    pub(super) fn is_done(&self) -> bool {
+        self.written == self.bytes.len() && self.content.is_none()
+    }
+
+    /// Writes what can be written. Ready when nothing is left.
+    ///
+    /// # Errors
+    ///
+    /// The connection's, and those of the content.
+    pub(super) fn poll_send(
+        &mut self,
+        pipe: &mut Box<dyn Pipe>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        loop {
+            let waits = match &mut self.content {
+                Some(content) => content.poll_next(&mut self.bytes, context)?.is_pending(),
+                None => false,
+            };
+            let head = self.bytes.get(self.written..).unwrap_or_default();
+            let written = match &self.content {
+                None if head.is_empty() => break,
+                None => ready!(Pin::new(&mut *pipe).poll_write(context, head)),
+                Some(content) if head.is_empty() && content.is_written() => {
+                    if content.ended {
+                        break;
+                    }
+                    ready!(Pin::new(&mut *pipe).poll_flush(context)).map_err(Error::Io)?;
+                    match waits {
+                        true => return Poll::Pending,
+                        false => continue,
+                    }
+                }
+                Some(content) => {
+                    let slices = [head, &content.piece, content.after].map(IoSlice::new);
+                    ready!(Pin::new(&mut *pipe).poll_write_vectored(context, &slices))
+                }
+            };
+            let written = written.map_err(Error::Io)?;
+            if written == 0 {
+                return Poll::Ready(Err(Error::Io(io::ErrorKind::WriteZero.into())));
+            }
+            self.advance(written);
+        }
+        ready!(Pin::new(pipe).poll_flush(context)).map_err(Error::Io)?;
+        self.content = None;
+        Poll::Ready(Ok(()))
+    }
+
+    fn advance(&mut self, written: usize) {
+        let head = self.bytes.len().saturating_sub(self.written).min(written);
+        self.written += head;
+        let Some(content) = &mut self.content else {
+            return;
+        };
+        let piece = content.piece.len().min(written.saturating_sub(head));
+        content.piece.advance(piece);
+        let after = written.saturating_sub(head).saturating_sub(piece);
+        content.after = content.after.get(after..).unwrap_or_default();
+        if self.written == self.bytes.len() && content.is_written() && !content.ended {
+            self.bytes.clear();
+            self.written = 0;
+        }
+    }
+}
+
+impl Framing {
+    /// As the head says it. Where it says nothing, the length is written into it.
+    fn of(headers: &HeaderMap, length: Option<u64>, out: &mut Vec<u8>) -> Self {
+        if !headers.contains_key(TRANSFER_ENCODING) {
+            let said = headers
+                .get(CONTENT_LENGTH)
+                .and_then(|said| said.to_str().ok());
+            if let Some(length) = said.and_then(|said| said.parse().ok()) {
+                return Self::Length(length);
+            }
+            if let Some(length) = length {
+                // Writing to a vector cannot fail.
+                let _ = write!(out, "content-length: {length}\r\n");
+                return Self::Length(length);
+            }
+            field(out, TRANSFER_ENCODING.as_str(), b"chunked");
+        }
+        let lines = headers.get_all(TRAILER).iter();
+        let names = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+        let names = names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+        Self::Chunked(names.collect())
+    }
+}
+
+impl Content {
+    fn new(body: Body, framing: Framing) -> Self {
+        Self {
+            body,
+            framing,
+            piece: Bytes::new(),
+            after: b"",
+            ended: false,
+        }
+    }
+
+    fn is_written(&self) -> bool {
+        self.piece.is_empty() && self.after.is_empty()
+    }
+
+    /// Takes the next piece, once the one before is written. Pending: there is none yet.
+    fn poll_next(
+        &mut self,
+        out: &mut Vec<u8>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        while self.is_written() && !self.ended {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                None => {
+                    self.end(out, None)?;
+                    break;
+                }
+                Some(frame) => frame.map_err(|error| Error::Content(Box::new(error)))?,
+            };
+            match frame.into_data() {
+                Ok(data) => self.put(data, out)?,
+                Err(frame) => {
+                    let trailers = frame.into_trailers().ok();
+                    self.end(out, trailers)?;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn put(&mut self, data: Bytes, out: &mut Vec<u8>) -> Result<(), Error> {
+        // An empty chunk would be the last one.
+        if data.is_empty() {
+            return Ok(());
+        }
+        match &mut self.framing {
+            Framing::Length(left) => {
+                let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+                *left = left.checked_sub(length).ok_or(Error::OtherLength)?;
+                self.ended = *left == 0;
+            }
+            Framing::Chunked(_) => {
+                let _ = write!(out, "{:x}\r\n", data.len());
+                self.after = b"\r\n";
+            }
+        }
+        self.piece = data;
+        Ok(())
+    }
+
+    fn end(&mut self, out: &mut Vec<u8>, trailers: Option<HeaderMap>) -> Result<(), Error> {
+        self.ended = true;
+        match &self.framing {
+            Framing::Length(0) => Ok(()),
+            Framing::Length(_) => Err(Error::OtherLength),
+            Framing::Chunked(announced) => {
+                out.extend_from_slice(b"0\r\n");
+                for (name, value) in trailers.iter().flatten() {
+                    if announced.contains(name) {
+                        field(out, name.as_str(), value.as_bytes());
+                    }
+                }
+                out.extend_from_slice(b"\r\n");
+                Ok(())
+            }
+        }
+    }
+}
+
+fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
