@@ -9,8 +9,6 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use http::{HeaderMap, HeaderValue};
-
 use super::data::{Field, Fields};
 use super::pool::Common;
 use super::record::{Life, Opened, Terms, expired, idle_timeout};
@@ -21,6 +19,7 @@ use super::texts::{Ends, Part, Texts};
 use super::token::Token;
 use crate::base::clock::Timestamp;
 use crate::base::refusal::{Failure, Refusal};
+use crate::wire::fields::Sink;
 use crate::wire::reserved::{IdentityHeaders, header_value, list_value};
 use crate::wire::signature::{Genuine, Signed, Signer};
 
@@ -194,7 +193,7 @@ impl Known {
     pub fn write_identity(
         &self,
         identity: &IdentityHeaders,
-        headers: &mut HeaderMap,
+        head: &mut impl Sink,
     ) -> Result<(), Failure> {
         if !self.is_read_for(identity) {
             let cause = "the session was read for another configuration";
@@ -203,17 +202,16 @@ impl Known {
         let values = self.part(Part::Identity).as_bytes();
         let values = values.split(|byte| *byte == BETWEEN);
         for ((name, path), value) in identity.entries().iter().zip(values) {
-            let value = match value {
+            let is_written = match value {
                 [ABSENT] => continue,
-                [REFUSED] => None,
-                [USER] => HeaderValue::from_str(self.user()).ok(),
-                value => HeaderValue::from_bytes(value).ok(),
+                [REFUSED] => false,
+                [USER] => head.put_bytes(name, self.user().as_bytes()),
+                value => head.put_bytes(name, value),
             };
-            let Some(value) = value else {
+            if !is_written {
                 let cause = format_args!("field {path:?} for header {name}");
                 return Err(Failure::new(Refusal::IdentityUnrepresentable, cause));
-            };
-            headers.insert(name.clone(), value);
+            }
         }
         Ok(())
     }

@@ -16,8 +16,8 @@ use super::head::{asks_for_bound, is_bound_to_connection};
 use super::http1::{Inbound, Raw};
 use super::multiplex::Stream;
 use super::patience::{Waited, wait};
-use super::pool::{Address, Lease, Unanswered, Want};
-use super::request::{Ending, Outbound};
+use super::pool::{Address, Fitting, Lease, Unanswered, Want};
+use super::request::Outbound;
 use super::settings::UpstreamSettings;
 use super::standing::{Fleet, Group};
 use crate::base::refusal::{Failure, Refusal};
@@ -99,7 +99,7 @@ impl Upstreams {
     /// what rewriting the head refuses.
     pub fn forward<'a>(
         &'a self,
-        outbound: &Outbound<'a>,
+        outbound: &'a Outbound<'a>,
         slot: &'a mut Option<Request<Body>>,
         sent: Option<&'a BodyWatch>,
     ) -> Result<Pin<Box<impl Future<Output = Result<Answer, Failure>> + 'a>>, Failure> {
@@ -107,18 +107,9 @@ impl Upstreams {
             .0
             .get(outbound.permit.upstream())
             .ok_or_else(|| Failure::new(Refusal::InternalError, "no such upstream"))?;
-        if let Some(request) = slot {
-            outbound.rewrite(request, &upstream.settings)?;
-        }
-        let own_host = outbound.wants_own_host(&upstream.settings);
-        let handshake = outbound.handshake;
-        // No identity header has this name, so none was added on the way.
-        let may_be_bound = outbound.present.has(Field::Authorization);
         // Of all that a request waits in, this is the largest; on the heap it is not copied
         // with the rest.
-        let ending = outbound.ending;
-        let sending = upstream.send(slot, sent, may_be_bound, own_host, handshake, ending);
-        Ok(Box::pin(sending))
+        Ok(Box::pin(upstream.send(slot, sent, outbound)))
     }
 }
 
@@ -136,14 +127,13 @@ impl Upstream {
         &self,
         slot: &mut Option<Request<Body>>,
         sent: Option<&BodyWatch>,
-        may_be_bound: bool,
-        own_host: bool,
-        handshake: Option<&Handshake>,
-        ending: Ending<'_>,
+        outbound: &Outbound<'_>,
     ) -> Result<Answer, Failure> {
+        let handshake = outbound.handshake;
         let mut retries = self.settings.retries;
         let mut tried = Tried::default();
-        let bound = may_be_bound
+        // No identity header has this name, so none is added on the way.
+        let bound = outbound.present.has(Field::Authorization)
             && slot
                 .as_ref()
                 .is_some_and(|request| is_bound_to_connection(request.headers()));
@@ -173,16 +163,12 @@ impl Upstream {
             if bound {
                 lease.retire();
             }
-            if let Some(request) = slot {
-                let dress = &address.dress;
-                dress.put_on(request, lease.is_http2(), own_host, handshake)?;
-            }
             if handshake.is_some()
                 && let Some(stream) = lease.stream()
             {
                 self.check_takes_sockets(address, stream).await?;
             }
-            let attempt = self.attempt(address, lease, slot, sent, handshake, ending);
+            let attempt = self.attempt(address, lease, slot, sent, outbound);
             match attempt.await {
                 Ok(answer) => return Ok(answer),
                 Err(Lost::Gone(failure)) => return Err(failure),
@@ -230,18 +216,17 @@ impl Upstream {
         mut lease: Lease,
         slot: &mut Option<Request<Body>>,
         sent: Option<&BodyWatch>,
-        handshake: Option<&Handshake>,
-        ending: Ending<'_>,
+        outbound: &Outbound<'_>,
     ) -> Result<Answer, Lost> {
-        if slot.is_none() {
-            let failure = Failure::new(Refusal::InternalError, "a request was sent already");
-            return Err(Lost::Gone(failure));
-        }
+        let fitting = Fitting {
+            outbound,
+            settings: &self.settings,
+        };
         let limit = self.settings.response_timeout;
         let start = Instant::now();
         let answered = {
-            let answered = pin!(lease.send(slot));
-            wait(limit, answered, sent, ending).await
+            let answered = pin!(lease.send(slot, fitting));
+            wait(limit, answered, sent, outbound.ending).await
         };
         let answered = match answered {
             Waited::Answered(answered) => answered,
@@ -264,14 +249,18 @@ impl Upstream {
                 let took = start.elapsed();
                 self.group.answered(address.number, start + took);
                 return self
-                    .accept(address, response, lease, took, handshake)
+                    .accept(address, response, lease, took, outbound.handshake)
                     .map_err(Lost::Gone);
             }
             Err(error) => error,
         };
-        if let Unanswered::Http2(_, unsent @ Some(_)) = &mut *error {
-            *slot = unsent.take().map(|unsent| *unsent);
-            return Err(Lost::Again(error));
+        match *error {
+            Unanswered::Refused(failure) => return Err(Lost::Gone(failure)),
+            Unanswered::Http2(_, ref mut unsent @ Some(_)) => {
+                *slot = unsent.take().map(|unsent| *unsent);
+                return Err(Lost::Again(error));
+            }
+            Unanswered::Http1(_) | Unanswered::Http2(..) => {}
         }
         if slot.is_some() && has_ended(&error) {
             return Err(Lost::Again(error));
@@ -338,7 +327,7 @@ impl Upstream {
             // The version of a message is that of its next connection.
             *response.version_mut() = Version::HTTP_11;
         }
-        remove_for_next(response.headers_mut(), present, |_| false);
+        remove_for_next(response.headers_mut(), present);
         if to_check {
             write_length_anew(response.headers_mut());
         }
@@ -402,6 +391,7 @@ impl Upstream {
 fn has_ended(error: &Unanswered) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     let error = match error {
+        Unanswered::Refused(_) => return false,
         Unanswered::Http1(error) => return error.has_ended(),
         Unanswered::Http2(error, _) => error,
     };

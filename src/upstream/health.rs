@@ -81,7 +81,7 @@ async fn ask(address: &Arc<Address>, path: &str) -> Result<bool, Failure> {
     address
         .dress
         .put_on(&mut request, lease.is_http2(), own_host, None)?;
-    let answered = lease.send(&mut Some(request)).await;
+    let answered = lease.ask(request).await;
     Ok(answered
         .is_ok_and(|response| response.status().is_success() || response.status().is_redirection()))
 }

@@ -19,7 +19,7 @@ use super::settings::{Scheme, UpstreamAddress, UpstreamSettings};
 use super::standing::Group;
 use crate::base::refusal::{Failure, Refusal};
 
-pub use lease::Unanswered;
+pub use lease::{Fitting, Unanswered};
 
 /// An HTTP/1.1 connection that was idle for less than this is taken to be
 /// alive: what is then lost is only what crosses a close on its way. Longer

@@ -1,12 +1,15 @@
 //! A permit and a request become the request that the application gets.
 //!
-//! The order is fixed, and it matters: first everything goes that must not
-//! travel (hop-by-hop fields, forwarding fields, every spelling of an identity
-//! name, our cookie), then our own fields are written, identity last. So nothing
-//! a client nominates in `Connection` can remove them, and nothing it sends can
-//! stand beside them.
+//! The order is fixed, and it matters: first the fields pass that may travel (no
+//! hop-by-hop field, no forwarding field, no spelling of an identity name, not our
+//! cookie), then our own fields are written, identity last. So nothing a client
+//! nominates in `Connection` can remove them, and nothing it sends can stand beside
+//! them.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
+use std::borrow::Cow;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header};
 
 use super::settings::{HostHeader, UpstreamSettings};
 use crate::base::BoxFuture;
@@ -14,11 +17,11 @@ use crate::base::refusal::{Failure, Refusal};
 use crate::policy::Permit;
 use crate::wire::body::Body;
 use crate::wire::client::{Client, ConnInfo, Trust, write_forwarding};
-use crate::wire::cookie::{CookieSpec, join_cookies};
-use crate::wire::hop::max_forwards;
-use crate::wire::hop::write_length_anew;
-use crate::wire::present::{Field, Present};
-use crate::wire::reserved::{IdentityHeaders, strip_request};
+use crate::wire::cookie::{CookieSpec, joined_cookies};
+use crate::wire::fields::Sink;
+use crate::wire::hop::{Hop, max_forwards, plain_length};
+use crate::wire::present::Present;
+use crate::wire::reserved::{IdentityHeaders, must_stay};
 use crate::wire::target::Target;
 use crate::wire::upgrade::Handshake;
 
@@ -60,79 +63,125 @@ pub struct Outbound<'a> {
 pub type Ending<'a> = &'a (dyn Fn() -> Option<BoxFuture<'static, Refusal>> + Send + Sync);
 
 impl Outbound<'_> {
-    /// Rewrites the head, for HTTP/1.1. `Host` is left out where it depends on
-    /// the address, and so is what asks for a WebSocket. The body stays as it
-    /// is.
+    /// Writes the fields of the application's request, for HTTP/1.1: those of `request`
+    /// that may travel, and our own. `Host` is that of `own_host`, if the application
+    /// gets its own address. What frames the content is left to whoever sends it, and so
+    /// is what asks for a WebSocket.
     ///
     /// # Errors
     ///
     /// [`Refusal::IdentityUnrepresentable`] if a value of the session cannot be
     /// sent in its header.
-    pub fn rewrite(
+    pub fn write_fields(
+        &self,
+        request: &Request<Body>,
+        upstream: &UpstreamSettings,
+        own_host: Option<&HeaderValue>,
+        head: &mut impl Sink,
+    ) -> Result<(), Failure> {
+        let headers = request.headers();
+        let host = match own_host {
+            Some(host) => Some(Cow::Borrowed(host)),
+            None => self.host(upstream)?,
+        };
+        let hop = Hop::of(headers, self.present);
+        let left = max_forwards(request.method(), headers);
+        let (mut host, mut cookie, mut length) = (host.as_deref(), true, true);
+        for (name, value) in headers {
+            if must_stay(name, &hop, self.identity) {
+                continue;
+            }
+            match name.as_str() {
+                // In the place of the client's.
+                "host" => put(head, name, host.take()),
+                // Several lines become one.
+                "cookie" => {
+                    if std::mem::take(&mut cookie) {
+                        put(head, name, self.cookies(headers).as_deref());
+                    }
+                }
+                "content-length" => {
+                    if std::mem::take(&mut length) {
+                        put(head, name, plain_length(headers).as_deref());
+                    }
+                }
+                // Answered by our own server when the content is first asked for.
+                "expect" => {}
+                // We write them.
+                "x-request-id" => {}
+                "max-forwards" if left.is_some() => {}
+                _ => head.pass(name, value),
+            }
+        }
+        put(head, &header::HOST, host);
+        write_forwarding(head, self.client, self.conn, self.target, self.trust);
+        head.pass(&header::VIA, via(request.version()));
+        if let Some(left) = left {
+            head.put(&header::MAX_FORWARDS, &left.saturating_sub(1).into());
+        }
+        head.put(&REQUEST_ID, self.request_id);
+        if hop.trailers {
+            head.put(&header::TE, &HeaderValue::from_static("trailers"));
+            head.put(&header::CONNECTION, &HeaderValue::from_static("te"));
+        }
+        match self.permit.session() {
+            Some(session) => session.write_identity(self.identity, head),
+            None => Ok(()),
+        }
+    }
+
+    /// The application's request as a whole, whose content is taken out of `request`.
+    /// `Host` is left out where it depends on the address.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Outbound::write_fields`].
+    pub fn prepared(
         &self,
         request: &mut Request<Body>,
         upstream: &UpstreamSettings,
-    ) -> Result<(), Failure> {
-        let (version, is_options) = (request.version(), request.method() == Method::OPTIONS);
-        let has_unknown_length = has_unknown_length(request.body());
-        let headers = request.headers_mut();
-        let trailers = strip_request(headers, self.present, self.identity);
+    ) -> Result<Request<Body>, Failure> {
+        let mut prepared = Request::new(Body::Empty);
+        let headers = prepared.headers_mut();
+        headers.reserve(request.headers().len().saturating_add(WRITTEN));
+        self.write_fields(request, upstream, None, headers)?;
+        if self.wants_own_host(upstream) {
+            headers.remove(header::HOST);
+        }
+        prepared.method_mut().clone_from(request.method());
+        *prepared.uri_mut() = Uri::from(self.path_and_query(request));
+        *prepared.body_mut() = std::mem::take(request.body_mut());
+        Ok(prepared)
+    }
+
+    /// The request-target that the application gets: without the host of an absolute form.
+    pub fn path_and_query(&self, request: &Request<Body>) -> PathAndQuery {
+        let uri = request.uri();
+        let is_absolute = uri.authority().is_some() || uri.scheme().is_some();
+        match uri.path_and_query().filter(|_| !is_absolute) {
+            Some(target) => target.clone(),
+            None => self.target.origin_form().clone(),
+        }
+    }
+
+    /// The `Cookie` line that the application gets.
+    fn cookies<'h>(&self, headers: &'h HeaderMap) -> Option<Cow<'h, HeaderValue>> {
         match self.share_cookie {
-            true => join_cookies(headers),
-            false => self.cookie.strip(headers),
+            true => joined_cookies(headers),
+            false => self.cookie.others(headers),
         }
-        if self.present.has(Field::ContentLength) {
-            write_length_anew(headers);
-        }
-        // Answered by our own server when the body is first asked for.
-        if self.present.has(Field::Expect) {
-            headers.remove(header::EXPECT);
-        }
-
-        match self.host(upstream)? {
-            Some(host) => drop(headers.insert(header::HOST, host)),
-            None => drop(headers.remove(header::HOST)),
-        }
-        write_forwarding(headers, self.client, self.conn, self.target, self.trust);
-        append_via(headers, version);
-        if is_options && let Some(left) = max_forwards(&Method::OPTIONS, headers) {
-            headers.insert(header::MAX_FORWARDS, left.saturating_sub(1).into());
-        }
-        headers.insert(REQUEST_ID, self.request_id.clone());
-        if trailers {
-            headers.insert(header::TE, HeaderValue::from_static("trailers"));
-            headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
-        }
-        if let Some(session) = self.permit.session() {
-            session.write_identity(self.identity, headers)?;
-        }
-        // Left to itself, hyper would send a GET or HEAD without it: as a complete
-        // request, even if the body never came to its end.
-        if has_unknown_length && !headers.contains_key(header::CONTENT_LENGTH) {
-            let chunked = HeaderValue::from_static("chunked");
-            headers.insert(header::TRANSFER_ENCODING, chunked);
-        }
-
-        if request.uri().authority().is_some() || request.uri().scheme().is_some() {
-            *request.uri_mut() = Uri::from(self.target.origin_form().clone());
-        }
-        *request.version_mut() = Version::HTTP_11;
-        // What the connection carried between its own parts is not for the
-        // next connection.
-        request.extensions_mut().clear();
-        Ok(())
     }
 
     /// `Host`, unless it depends on the address that the request goes to.
-    fn host(&self, upstream: &UpstreamSettings) -> Result<Option<HeaderValue>, Failure> {
+    fn host(&self, upstream: &UpstreamSettings) -> Result<Option<Cow<'_, HeaderValue>>, Failure> {
         if self.wants_own_host(upstream) {
             return Ok(None);
         }
         match &upstream.host {
             HostHeader::Literal(host) => HeaderValue::from_str(host)
-                .map(Some)
+                .map(|host| Some(Cow::Owned(host)))
                 .map_err(|_| Failure::from(Refusal::BadHost)),
-            _ => Ok(Some(self.target.authority_value().clone())),
+            _ => Ok(Some(Cow::Borrowed(self.target.authority_value()))),
         }
     }
 
@@ -148,9 +197,13 @@ impl Outbound<'_> {
     }
 }
 
-/// Whether a body's length is told by nothing but its end.
-fn has_unknown_length(body: &impl http_body::Body) -> bool {
-    !body.is_end_stream() && body.size_hint().exact().is_none()
+/// Fields that are written beside those that pass, at most in general.
+const WRITTEN: usize = 12;
+
+fn put(head: &mut impl Sink, name: &HeaderName, value: Option<&HeaderValue>) {
+    if let Some(value) = value {
+        head.put(name, value);
+    }
 }
 
 /// `Via` of requests that came in HTTP/2, HTTP/1.0 and HTTP/1.1. (The name in
@@ -162,44 +215,18 @@ static VIA: [HeaderValue; 3] = [
 ];
 
 /// Says that the message came through here, and in which version.
-fn append_via(headers: &mut HeaderMap, version: Version) {
+fn via(version: Version) -> &'static HeaderValue {
     let [two, one, default] = &VIA;
-    let value = match version {
+    match version {
         Version::HTTP_2 => two,
         Version::HTTP_10 => one,
         _ => default,
-    };
-    headers.append(header::VIA, value.clone());
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
-
-    use bytes::Bytes;
-    use http_body::{Frame, SizeHint};
-
     use super::*;
-
-    /// A body that goes on, of this length if it is known.
-    struct Streaming(Option<u64>);
-
-    impl http_body::Body for Streaming {
-        type Data = Bytes;
-        type Error = std::convert::Infallible;
-
-        fn poll_frame(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-            Poll::Pending
-        }
-
-        fn size_hint(&self) -> SizeHint {
-            self.0.map_or_else(SizeHint::default, SizeHint::with_exact)
-        }
-    }
 
     #[test]
     fn via_names_us() {
@@ -211,13 +238,5 @@ mod tests {
                     .ends_with(&format!(" {VIA_PSEUDONYM}"))
             );
         }
-    }
-
-    #[test]
-    fn s19_a_body_of_unknown_length_is_found() {
-        assert!(has_unknown_length(&Streaming(None)));
-        assert!(!has_unknown_length(&Streaming(Some(3))));
-        assert!(!has_unknown_length(&Body::Empty));
-        assert!(!has_unknown_length(&Body::Full(Bytes::new())));
     }
 }

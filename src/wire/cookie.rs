@@ -115,14 +115,22 @@ impl CookieSpec {
     /// joined with `; ` (RFC 9113 section 8.2.3). A request with one line and
     /// without our cookie is left as it is.
     pub fn strip(&self, headers: &mut HeaderMap) {
+        match self.others(headers) {
+            Some(Cow::Borrowed(_)) => {}
+            // In the place of the first line.
+            Some(Cow::Owned(value)) => drop(headers.insert(COOKIE, value)),
+            None => remove_where(headers, |name| *name == COOKIE),
+        }
+    }
+
+    /// What [`CookieSpec::strip`] leaves, in one line; `None`: nothing.
+    pub fn others<'h>(&self, headers: &'h HeaderMap) -> Option<Cow<'h, HeaderValue>> {
         let mut lines = headers.get_all(COOKIE).iter();
-        let (Some(first), second) = (lines.next(), lines.next()) else {
-            return;
-        };
+        let (first, second) = (lines.next()?, lines.next());
         let mut kept = Vec::with_capacity(first.len());
         let found = self.keep_others(first.as_bytes(), &mut kept);
         if second.is_none() && !found {
-            return;
+            return Some(Cow::Borrowed(first));
         }
         let mut sensitive = first.is_sensitive();
         for line in second.into_iter().chain(lines) {
@@ -134,10 +142,9 @@ impl CookieSpec {
         match HeaderValue::from_maybe_shared(Bytes::from(kept)) {
             Ok(mut value) if !value.is_empty() => {
                 value.set_sensitive(sensitive);
-                // In the place of the first line.
-                headers.insert(COOKIE, value);
+                Some(Cow::Owned(value))
             }
-            _ => remove_where(headers, |name| *name == COOKIE),
+            _ => None,
         }
     }
 
@@ -241,12 +248,13 @@ impl CookieSpec {
     }
 }
 
-/// Makes one `Cookie` line of several, as RFC 9113 section 8.2.3 has it: HTTP/2 may
-/// split it, and not every application reads more than one.
-pub fn join_cookies(headers: &mut HeaderMap) {
+/// One `Cookie` line of several, as RFC 9113 section 8.2.3 has it: HTTP/2 may split it,
+/// and not every application reads more than one. `None`: there is none.
+pub fn joined_cookies(headers: &HeaderMap) -> Option<Cow<'_, HeaderValue>> {
     let mut lines = headers.get_all(COOKIE).iter();
-    if lines.nth(1).is_none() {
-        return;
+    let first = lines.next()?;
+    if lines.next().is_none() {
+        return Some(Cow::Borrowed(first));
     }
     let lines: Vec<&[u8]> = headers
         .get_all(COOKIE)
@@ -262,9 +270,9 @@ pub fn join_cookies(headers: &mut HeaderMap) {
     match HeaderValue::from_maybe_shared(Bytes::from(joined)) {
         Ok(mut value) => {
             value.set_sensitive(sensitive);
-            headers.insert(COOKIE, value);
+            Some(Cow::Owned(value))
         }
-        Err(_) => remove_where(headers, |name| *name == COOKIE),
+        Err(_) => None,
     }
 }
 

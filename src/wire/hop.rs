@@ -4,6 +4,8 @@
 //! Removing comes before anything is added: a `Connection` line that names an
 //! identity or forwarding field can then only remove what the client sent.
 
+use std::borrow::Cow;
+
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HeaderName, MAX_FORWARDS, TE, TRANSFER_ENCODING, VIA,
 };
@@ -28,35 +30,45 @@ const PLAIN: [&[u8]; 4] = [b"keep-alive", b"close", b"upgrade", b"te"];
 /// Returns whether there was a `TE: trailers`, which the caller may send again
 /// for itself.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) -> bool {
-    remove_for_next(headers, Present::of(headers), |_| false)
+    remove_for_next(headers, Present::of(headers))
 }
 
-/// The same where it is known which fields are `present`, and removes what `also` says.
-pub fn remove_for_next(
-    headers: &mut HeaderMap,
-    present: Present,
-    also: impl Fn(&str) -> bool,
-) -> bool {
-    let trailers = present.has(Field::Te) && wants_trailers(headers);
-    let nominated = match present.has(Field::Connection) {
-        true => nominated(headers),
-        false => Vec::new(),
-    };
-    let goes = |name: &HeaderName| {
-        let text = name.as_str();
-        is_hop_by_hop(text) || also(text) || nominated.contains(name)
-    };
-    // Most requests name their connection: no need to look for something else.
-    if present.any(Field::Connection, Field::Te) {
-        rebuild(headers, goes);
-    } else {
-        remove_where(headers, goes);
+/// The same where it is known which fields are `present`.
+pub fn remove_for_next(headers: &mut HeaderMap, present: Present) -> bool {
+    let hop = Hop::of(headers, present);
+    // Most messages name their connection: no need to look for something else.
+    match present.any(Field::Connection, Field::Te) {
+        true => rebuild(headers, |name| hop.ends(name)),
+        false => remove_where(headers, |name| hop.ends(name)),
     }
-    trailers
+    hop.trailers
 }
 
-/// Fields that are written into a head once others were removed, at most in general.
-const WRITTEN: usize = 12;
+/// What of a head belongs to the connection that it came over.
+pub struct Hop {
+    nominated: Vec<HeaderName>,
+    /// Whether there was a `TE: trailers`, which may be sent again for ourselves.
+    pub trailers: bool,
+}
+
+impl Hop {
+    /// Of this head, in which these fields are `present`.
+    pub fn of(headers: &HeaderMap, present: Present) -> Self {
+        Self {
+            nominated: match present.has(Field::Connection) {
+                true => nominated(headers),
+                false => Vec::new(),
+            },
+            trailers: present.has(Field::Te) && wants_trailers(headers),
+        }
+    }
+
+    /// Whether a field ends here: it is hop-by-hop by itself, or `Connection` names it.
+    /// Never `Host`, `Content-Length` or `Cache-Control`.
+    pub fn ends(&self, name: &HeaderName) -> bool {
+        is_hop_by_hop(name.as_str()) || self.nominated.contains(name)
+    }
+}
 
 /// Proxies of our name that a request may have come through.
 const LONGEST_CHAIN: usize = 10;
@@ -110,19 +122,24 @@ pub fn check_response_framing(headers: &HeaderMap, version: Version) -> Result<(
     }
 }
 
-/// Writes `Content-Length` as the one plain number that its checked lines
-/// mean. Servers exist that read `010` as octal, and then see another end of
-/// the message than we do.
+/// Writes `Content-Length` as [`plain_length`] has it.
 pub fn write_length_anew(headers: &mut HeaderMap) {
-    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
-    let Some(first) = lines.next() else {
-        return;
-    };
-    if is_plain(first) && lines.next().is_none() {
-        return;
+    if let Some(Cow::Owned(length)) = plain_length(headers) {
+        headers.insert(CONTENT_LENGTH, length);
     }
-    if let Some(length) = decimal(first) {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+}
+
+/// The one plain number that the checked lines of `Content-Length` mean. Servers exist
+/// that read `010` as octal, and then see another end of the message than we do.
+pub fn plain_length(headers: &HeaderMap) -> Option<Cow<'_, HeaderValue>> {
+    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+    let first = lines.next()?;
+    if is_plain(first) && lines.next().is_none() {
+        return Some(Cow::Borrowed(first));
+    }
+    match decimal(first) {
+        Some(length) => Some(Cow::Owned(HeaderValue::from(length))),
+        None => Some(Cow::Borrowed(first)),
     }
 }
 
@@ -237,8 +254,7 @@ pub(super) fn remove_where(headers: &mut HeaderMap, matches: impl Fn(&HeaderName
 
 /// Writes anew what does not match.
 fn rebuild(headers: &mut HeaderMap, matches: impl Fn(&HeaderName) -> bool) {
-    // With room for the fields that are written afterwards.
-    let mut kept = HeaderMap::with_capacity(headers.keys_len() + WRITTEN);
+    let mut kept = HeaderMap::with_capacity(headers.keys_len());
     let mut current: Option<HeaderName> = None;
     for (name, value) in std::mem::take(headers) {
         // Only the first of several values comes with the name.

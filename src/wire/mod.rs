@@ -6,6 +6,7 @@ pub mod client;
 pub mod cookie;
 pub mod cors;
 pub mod cross_site;
+pub mod fields;
 pub mod frames;
 pub mod hop;
 pub mod negotiate;

@@ -10,8 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::base::refusal::Refusal;
 use crate::wire::client::is_forwarding_name;
-use crate::wire::hop::{remove_for_next, remove_where};
-use crate::wire::present::Present;
+use crate::wire::hop::{Hop, remove_where};
 
 /// `[identity.headers]`: which fields carry which part of the session record.
 #[derive(Clone, Debug, Default)]
@@ -80,21 +79,13 @@ impl IdentityHeaders {
     }
 }
 
-/// Removes, in one pass, all that an outbound request must not take from the
-/// inbound one: hop-by-hop fields and those that `Connection` names, every
-/// forwarding field, every spelling of an identity name. The other fields keep
-/// their order, repeats and bytes. (Our cookie is
-/// [`CookieSpec::strip`](crate::wire::cookie::CookieSpec::strip)'s matter.)
-///
-/// `present`: the fields that stand there. Returns whether there was a `TE: trailers`.
-pub fn strip_request(
-    headers: &mut HeaderMap,
-    present: Present,
-    identity: &IdentityHeaders,
-) -> bool {
-    remove_for_next(headers, present, |name| {
-        is_forwarding_name(name.as_bytes()) || identity.reserves(name.as_bytes())
-    })
+/// Whether an outbound request must not take a field from the inbound one: one that
+/// belongs to the `hop` that ends here or that `Connection` names, any forwarding field,
+/// any spelling of an identity name. (Our cookie is
+/// [`CookieSpec::others`](crate::wire::cookie::CookieSpec::others)'s matter.)
+pub fn must_stay(name: &HeaderName, hop: &Hop, identity: &IdentityHeaders) -> bool {
+    let text = name.as_str().as_bytes();
+    hop.ends(name) || is_forwarding_name(text) || identity.reserves(text)
 }
 
 /// The value of an identity field: blanks inside, visible ASCII and UTF-8
@@ -157,6 +148,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::wire::present::Present;
 
     fn identity() -> IdentityHeaders {
         let name = |text: &str| HeaderName::from_bytes(text.as_bytes()).unwrap();
@@ -219,10 +211,11 @@ mod tests {
         ] {
             headers.append(name, HeaderValue::from_static(value));
         }
-        let present = Present::of(&headers);
-        assert!(strip_request(&mut headers, present, &identity()));
+        let hop = Hop::of(&headers, Present::of(&headers));
+        assert!(hop.trailers);
         let left: Vec<_> = headers
             .iter()
+            .filter(|(name, _)| !must_stay(name, &hop, &identity()))
             .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
             .collect();
         assert_eq!(

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 
 use super::*;
 use crate::session::data::Data;

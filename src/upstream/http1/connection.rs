@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode};
@@ -16,8 +16,10 @@ use super::head::{self, Head, Place};
 use super::inbound::Inbound;
 use super::outgoing::Outgoing;
 use super::raw::{Pipe, Raw};
+use crate::base::refusal::Failure;
 use crate::upstream::connect::Open;
 use crate::wire::body::Body;
+use crate::wire::fields::Lines;
 
 /// The most bytes before a head: its own, the first piece of its content, and as many
 /// interim responses as anybody needs. They are read and dropped, so that an application
@@ -138,20 +140,27 @@ impl Connection {
         }
     }
 
-    /// Begins with a request, whose content is taken out of it.
+    /// The same without being told later. To be asked right before a request begins.
+    pub fn is_stale(&mut self) -> bool {
+        self.is_over(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// Begins with a request to this target, whose content is taken out of it. `fields`
+    /// writes its fields, but for `Transfer-Encoding`, and for `Content-Length` where the
+    /// request has none.
     ///
     /// # Errors
     ///
-    /// [`Error::Stale`]; the request is whole then.
-    pub fn begin(&mut self, request: &mut Request<Body>) -> Result<(), Error> {
-        // Nobody is to be woken: the answer is asked for next.
-        if self.is_over(&mut Context::from_waker(std::task::Waker::noop())) {
-            return Err(Error::Stale);
-        }
+    /// What `fields` refuses; the request is whole then.
+    pub fn begin(
+        &mut self,
+        request: &mut Request<Body>,
+        target: &str,
+        fields: impl FnOnce(&Request<Body>, &mut Lines<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         self.method.clone_from(request.method());
-        self.outgoing.begin(request);
         self.budget = BUDGET;
-        Ok(())
+        self.outgoing.begin(request, target, fields)
     }
 
     /// Sends the request, and waits for the head of its answer. The connection is within

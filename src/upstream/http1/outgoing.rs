@@ -5,14 +5,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http::header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRAILER};
 use http::{HeaderMap, HeaderName, Request};
 use http_body::Body as _;
 use tokio::io::AsyncWrite as _;
 
 use super::connection::Error;
 use super::raw::Pipe;
+use crate::base::refusal::Failure;
 use crate::wire::body::Body;
+use crate::wire::fields::{Lines, Sink as _};
 
 /// Room for a head that is kept from one request to the next.
 const HEAD_KEPT: usize = 4096;
@@ -47,7 +49,16 @@ enum Framing {
 
 impl Outgoing {
     /// Begins with a request. Its body is taken out of it.
-    pub(super) fn begin(&mut self, request: &mut Request<Body>) {
+    ///
+    /// # Errors
+    ///
+    /// What `fields` refuses; the request is whole then.
+    pub(super) fn begin(
+        &mut self,
+        request: &mut Request<Body>,
+        target: &str,
+        fields: impl FnOnce(&Request<Body>, &mut Lines<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let has_content = !request.body().is_end_stream();
         let out = &mut self.bytes;
         out.clear();
@@ -55,15 +66,9 @@ impl Outgoing {
         self.written = 0;
         out.extend_from_slice(request.method().as_str().as_bytes());
         out.push(b' ');
-        let target = request.uri().path_and_query();
-        out.extend_from_slice(target.map_or("/", |target| target.as_str()).as_bytes());
+        out.extend_from_slice(target.as_bytes());
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        for (name, value) in request.headers() {
-            // Without content there is nothing to be encoded.
-            if has_content || *name != TRANSFER_ENCODING {
-                field(out, name.as_str(), value.as_bytes());
-            }
-        }
+        fields(request, &mut Lines(out))?;
         self.content = has_content.then(|| {
             let length = request.body().size_hint().exact();
             let framing = Framing::of(request.headers(), length, out);
@@ -71,6 +76,7 @@ impl Outgoing {
             Box::new(Content::new(body, framing))
         });
         out.extend_from_slice(b"\r\n");
+        Ok(())
     }
 
     /// Whether all of the request has been written.
@@ -141,22 +147,19 @@ impl Outgoing {
 }
 
 impl Framing {
-    /// As the head says it. Where it says nothing, the length is written into it.
+    /// By the length that was written, or else by what is written here.
     fn of(headers: &HeaderMap, length: Option<u64>, out: &mut Vec<u8>) -> Self {
-        if !headers.contains_key(TRANSFER_ENCODING) {
-            let said = headers
-                .get(CONTENT_LENGTH)
-                .and_then(|said| said.to_str().ok());
-            if let Some(length) = said.and_then(|said| said.parse().ok()) {
-                return Self::Length(length);
-            }
-            if let Some(length) = length {
-                // Writing to a vector cannot fail.
-                let _ = write!(out, "content-length: {length}\r\n");
-                return Self::Length(length);
-            }
-            field(out, TRANSFER_ENCODING.as_str(), b"chunked");
+        let said = headers.get(CONTENT_LENGTH);
+        let said = said.and_then(|said| said.to_str().ok()?.parse().ok());
+        if let Some(length) = said {
+            return Self::Length(length);
         }
+        if let Some(length) = length {
+            // Writing to a vector cannot fail.
+            let _ = write!(out, "content-length: {length}\r\n");
+            return Self::Length(length);
+        }
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
         let lines = headers.get_all(TRAILER).iter();
         let names = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
         let names = names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
@@ -233,7 +236,7 @@ impl Content {
                 out.extend_from_slice(b"0\r\n");
                 for (name, value) in trailers.iter().flatten() {
                     if announced.contains(name) {
-                        field(out, name.as_str(), value.as_bytes());
+                        Lines(out).pass(name, value);
                     }
                 }
                 out.extend_from_slice(b"\r\n");
@@ -241,11 +244,4 @@ impl Content {
             }
         }
     }
-}
-
-fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }

@@ -2,24 +2,44 @@
 
 use std::future::Future;
 
+use http::uri::PathAndQuery;
 use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 
 use super::*;
-use crate::upstream::head::{copy, may_be_repeated};
+use crate::upstream::head::may_be_repeated;
 use crate::upstream::http1::{self, Inbound};
+use crate::upstream::request::Outbound;
 use crate::wire::body::Body;
+use crate::wire::fields::Sink as _;
 
-/// One of three kinds of what is waited for.
+/// One of two kinds of what is waited for.
 enum Sent<'l, F> {
     Http1(&'l mut Option<Box<http1::Connection>>),
-    Http2(F, &'l mut Stream),
-    Failed(Box<Unanswered>),
+    Http2 {
+        answer: F,
+        stream: &'l mut Stream,
+        /// What was sent, but for its content, where it must not be sent twice.
+        original: Option<Box<Request<Body>>>,
+    },
+}
+
+/// How a request is made to fit.
+#[derive(Clone, Copy)]
+pub struct Fitting<'a> {
+    /// What it becomes.
+    pub outbound: &'a Outbound<'a>,
+    /// For which upstream.
+    pub settings: &'a UpstreamSettings,
 }
 
 /// Why there is no answer. In a box, for it is rare, and large.
 #[derive(Debug, thiserror::Error)]
 pub enum Unanswered {
+    /// The request cannot be made to fit.
+    #[error("{0}")]
+    Refused(Failure),
     /// Over HTTP/1.1.
     #[error(transparent)]
     Http1(http1::Error),
@@ -29,57 +49,113 @@ pub enum Unanswered {
 }
 
 impl Unanswered {
-    fn http2(mut error: TrySendError<Request<Body>>) -> Box<Self> {
-        let unsent = error.take_message().map(Box::new);
-        Box::new(Self::Http2(error.into_error(), unsent))
+    fn refused(failure: impl Into<Failure>) -> Box<Self> {
+        Box::new(Self::Refused(failure.into()))
     }
 }
 
 impl Lease {
-    /// Sends a request, which is taken out of its place. It is there again, or still, if
-    /// it may be sent once more where the connection ends without an answer.
+    /// Sends what becomes of a request, which is taken out of its place. It is there
+    /// still if nothing of it was sent, or if it may be sent again where the connection
+    /// ends without an answer.
     ///
     /// # Errors
     ///
-    /// The connection's. If nothing of the request was sent, it is in its place, or
-    /// within the error.
+    /// The connection's, which holds the request where HTTP/2 sent nothing of it.
     pub fn send(
         &mut self,
         slot: &mut Option<Request<Body>>,
+        fitting: Fitting<'_>,
     ) -> impl Future<Output = Result<Response<Inbound>, Box<Unanswered>>> {
-        let may_be_dead = self.may_be_dead();
         // What there is to be written is made before there is anything to wait for: a
         // future that held the request would be copied with it.
-        let sent = match (&mut self.carrier, slot) {
-            (Carrier::Http1(place), slot) => match begin(place, slot, may_be_dead) {
-                Ok(()) => Sent::Http1(place),
-                Err(error) => Sent::Failed(Box::new(Unanswered::Http1(error))),
-            },
-            (Carrier::Http2(stream), slot) => match slot.take() {
-                Some(request) => {
-                    if may_be_dead {
-                        *slot = copy(&request);
-                    }
-                    Sent::Http2(stream.sender.try_send_request(request), stream)
+        let sent = self.begin(slot, fitting);
+        answered(sent)
+    }
+
+    fn begin(
+        &mut self,
+        slot: &mut Option<Request<Body>>,
+        Fitting { outbound, settings }: Fitting<'_>,
+    ) -> Result<Sent<'_, impl Future<Output = Answered> + use<>>, Box<Unanswered>> {
+        let Some(request) = slot else {
+            return Err(Unanswered::refused(Refusal::InternalError));
+        };
+        let may_repeat = self.may_be_dead() && may_be_repeated(request);
+        let dress = &self.load.0.dress;
+        let own_host = outbound.wants_own_host(settings);
+        let handshake = outbound.handshake;
+        let place = match &mut self.carrier {
+            Carrier::Http1(place) => place,
+            Carrier::Http2(stream) => {
+                let prepared = outbound.prepared(request, settings);
+                let mut prepared = prepared.map_err(Unanswered::refused)?;
+                let fits = dress.put_on(&mut prepared, true, own_host, handshake);
+                fits.map_err(Unanswered::refused)?;
+                let original = match may_repeat {
+                    true => None,
+                    false => slot.take().map(Box::new),
+                };
+                return Ok(Sent::Http2 {
+                    answer: stream.sender.try_send_request(prepared),
+                    stream,
+                    original,
+                });
+            }
+        };
+        let Some(connection) = place
+            .as_mut()
+            .and_then(|connection| (!connection.is_stale()).then_some(connection))
+        else {
+            return Err(Box::new(Unanswered::Http1(http1::Error::Stale)));
+        };
+        let begun = match handshake {
+            None => {
+                let host = own_host.then(|| dress.host()).transpose();
+                let host = host.map_err(Unanswered::refused)?;
+                let target = outbound.path_and_query(request);
+                connection.begin(request, target.as_str(), |request, lines| {
+                    outbound.write_fields(request, settings, host, lines)
+                })
+            }
+            // What asks for a WebSocket is written into a map.
+            Some(_) => outbound
+                .prepared(request, settings)
+                .and_then(|mut prepared| {
+                    dress.put_on(&mut prepared, false, own_host, handshake)?;
+                    begin_as_it_is(connection, &mut prepared)
+                }),
+        };
+        begun.map_err(Unanswered::refused)?;
+        if !may_repeat {
+            *slot = None;
+        }
+        Ok(Sent::Http1(place))
+    }
+
+    /// Sends a request of our own as it is.
+    ///
+    /// # Errors
+    ///
+    /// The connection's.
+    pub async fn ask(
+        &mut self,
+        mut request: Request<Body>,
+    ) -> Result<Response<Inbound>, Box<Unanswered>> {
+        let sent = match &mut self.carrier {
+            Carrier::Http1(place) => {
+                if let Some(connection) = place {
+                    begin_as_it_is(connection, &mut request).map_err(Unanswered::refused)?;
                 }
-                None => Sent::Failed(Box::new(Unanswered::Http1(http1::Error::Stale))),
+                Sent::Http1(place)
+            }
+            Carrier::Http2(stream) => Sent::Http2 {
+                answer: stream.sender.try_send_request(request),
+                stream,
+                original: None,
             },
         };
-        async move {
-            match sent {
-                Sent::Http1(place) => {
-                    let answered = http1::Connection::answer(place).await;
-                    answered.map_err(|error| Box::new(Unanswered::Http1(error)))
-                }
-                Sent::Http2(answer, stream) => {
-                    let answered = answer.await;
-                    stream.answered();
-                    let answered = answered.map_err(Unanswered::http2)?;
-                    Ok(answered.map(Inbound::Http2))
-                }
-                Sent::Failed(error) => Err(error),
-            }
-        }
+        answered(Ok(sent)).await
     }
 
     /// Whether it is a place on an HTTP/2 connection.
@@ -134,20 +210,50 @@ impl Lease {
     }
 }
 
-/// Begins with the request. It stays in its place if it may be sent again where the
-/// connection turns out to be dead.
-fn begin(
-    place: &mut Option<Box<http1::Connection>>,
-    slot: &mut Option<Request<Body>>,
-    may_be_dead: bool,
-) -> Result<(), http1::Error> {
-    let (Some(connection), Some(request)) = (place, slot.as_mut()) else {
-        return Err(http1::Error::Stale);
-    };
-    let may_repeat = may_be_dead && may_be_repeated(request);
-    connection.begin(request)?;
-    if !may_repeat {
-        *slot = None;
+type Answered = Result<Response<Incoming>, TrySendError<Request<Body>>>;
+
+async fn answered<F: Future<Output = Answered>>(
+    sent: Result<Sent<'_, F>, Box<Unanswered>>,
+) -> Result<Response<Inbound>, Box<Unanswered>> {
+    match sent? {
+        Sent::Http1(place) => {
+            let answered = http1::Connection::answer(place).await;
+            answered.map_err(|error| Box::new(Unanswered::Http1(error)))
+        }
+        Sent::Http2 {
+            answer,
+            stream,
+            original,
+        } => {
+            let answered = answer.await;
+            stream.answered();
+            match answered {
+                Ok(response) => Ok(response.map(Inbound::Http2)),
+                Err(mut error) => {
+                    let unsent = error.take_message().and_then(|unsent| {
+                        let mut original = original?;
+                        *original.body_mut() = unsent.into_body();
+                        Some(original)
+                    });
+                    let error = error.into_error();
+                    Err(Box::new(Unanswered::Http2(error, unsent)))
+                }
+            }
+        }
     }
-    Ok(())
+}
+
+/// Begins with a request whose head is what is sent.
+fn begin_as_it_is(
+    connection: &mut http1::Connection,
+    request: &mut Request<Body>,
+) -> Result<(), Failure> {
+    let target = request.uri().path_and_query().cloned();
+    let target = target.as_ref().map_or("/", PathAndQuery::as_str);
+    connection.begin(request, target, |request, lines| {
+        for (name, value) in request.headers() {
+            lines.pass(name, value);
+        }
+        Ok(())
+    })
 }

@@ -1,6 +1,7 @@
 //! The forwarding fields of outbound requests: removed as a family, then
 //! written anew.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -9,6 +10,7 @@ use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Client, ConnInfo, ForwardingHeader, Trust};
+use crate::wire::fields::Sink;
 use crate::wire::hop::remove_where;
 use crate::wire::reserved::same_name;
 use crate::wire::target::Target;
@@ -62,45 +64,44 @@ pub fn remove_forwarding(headers: &mut HeaderMap) {
 /// is the configured family. Replaces fields of these names; call
 /// [`remove_forwarding`] before.
 pub fn write_forwarding(
-    out: &mut HeaderMap,
+    out: &mut impl Sink,
     client: &Client,
     conn: &ConnInfo,
     target: &Target,
     trust: &Trust,
 ) {
     if let Some(chain) = chain_value(client, conn) {
-        out.insert(X_FORWARDED_FOR.clone(), chain);
+        out.put(&X_FORWARDED_FOR, &chain);
     }
-    out.insert(
-        FORWARDED_PROTO.clone(),
-        HeaderValue::from_static(client.scheme.as_str()),
-    );
+    let scheme = HeaderValue::from_static(client.scheme.as_str());
+    out.put(&FORWARDED_PROTO, &scheme);
     let host = client
         .forwarded_host
         .as_ref()
         .unwrap_or(target.authority_value());
     if !host.is_empty() {
-        out.insert(FORWARDED_HOST.clone(), host.clone());
+        out.put(&FORWARDED_HOST, host);
     }
     if trust.header == ForwardingHeader::Forwarded
         && let Some(value) = forwarded_value(client, conn, host)
     {
-        out.insert(FORWARDED, value);
+        out.put(&FORWARDED, &value);
     }
 }
 
 /// Nothing over a Unix socket without a chain: there is no address to tell.
-fn chain_value(client: &Client, conn: &ConnInfo) -> Option<HeaderValue> {
+fn chain_value<'c>(client: &Client, conn: &'c ConnInfo) -> Option<Cow<'c, HeaderValue>> {
     match (&client.forwarded_for, conn.unix) {
         (None, true) => None,
-        (None, false) => Some(conn.peer_value.clone()),
-        (Some(chain), true) => HeaderValue::from_str(chain).ok(),
+        (None, false) => Some(Cow::Borrowed(&conn.peer_value)),
+        (Some(chain), true) => HeaderValue::from_str(chain).ok().map(Cow::Owned),
         (Some(chain), false) => {
             let mut text = String::with_capacity(chain.len() + 2 + conn.peer_value.len());
             text.push_str(chain);
             text.push_str(", ");
             text.push_str(conn.peer_value.to_str().ok()?);
-            HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
+            let chain = HeaderValue::from_maybe_shared(Bytes::from(text));
+            chain.ok().map(Cow::Owned)
         }
     }
 }
