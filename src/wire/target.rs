@@ -7,6 +7,7 @@
 
 use std::net::Ipv6Addr;
 
+use bytes::Bytes;
 use http::header::HOST;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
@@ -38,8 +39,7 @@ pub struct HostName {
 impl HostName {
     /// As [`Target::host`].
     pub fn as_str(&self) -> &str {
-        let authority = self.authority.to_str().unwrap_or_default();
-        authority.get(..self.length).unwrap_or_default()
+        host_in(&self.authority, self.length)
     }
 
     /// The same in bytes of its own: the others are part of what was read with them.
@@ -115,7 +115,7 @@ impl Target {
             PathAndQuery::try_from(path_and_query).map_err(|_| Refusal::BadRequestTarget)?;
         let traits = check(&path_and_query)?;
         let value = HeaderValue::from_str(authority).map_err(|_| Refusal::BadHost)?;
-        let (authority, host_len, port) = lower(authority, Some(&value))?;
+        let (authority, host_len, port) = lower(authority.as_bytes(), Some(&value))?;
         Ok(Self {
             authority,
             host_len,
@@ -128,7 +128,7 @@ impl Target {
     /// The host in lower case, without port and without one trailing dot. An
     /// IPv6 address keeps its brackets. Empty for HTTP/1.0 without `Host`.
     pub fn host(&self) -> &str {
-        self.authority().get(..self.host_len).unwrap_or_default()
+        host_in(&self.authority, self.host_len)
     }
 
     /// [`Target::host`], to be kept: no bytes are copied.
@@ -192,6 +192,13 @@ impl Target {
     }
 }
 
+/// The host in an authority that was read. All of that is visible ASCII, which is found
+/// out sooner as UTF-8 than byte for byte.
+fn host_in(authority: &HeaderValue, length: usize) -> &str {
+    let host = authority.as_bytes().get(..length).unwrap_or_default();
+    std::str::from_utf8(host).unwrap_or_default()
+}
+
 /// Length of the host (without port and one trailing dot) and the port of an
 /// authority without user information; `None` if it is not valid.
 ///
@@ -199,38 +206,86 @@ impl Target {
 /// other characters of RFC 3986 (escapes, sub-delimiters) name no host that a
 /// browser can reach, but can be read as another one.
 pub(super) fn split_authority(authority: &str) -> Option<(usize, Option<u16>)> {
-    let bytes = authority.as_bytes();
-    let end = match bytes.first()? {
-        b'[' => bytes.iter().position(|byte| *byte == b']')? + 1,
-        _ => bytes
-            .iter()
-            .position(|byte| *byte == b':')
-            .unwrap_or(bytes.len()),
-    };
-    let (host, rest) = authority.split_at_checked(end)?;
-    let port = match rest.strip_prefix(':') {
-        Some("") => None,
-        Some(digits) if digits.len() <= 5 && digits.bytes().all(|b| b.is_ascii_digit()) => {
-            Some(digits.parse().ok()?)
+    let read = Authority::read(authority.as_bytes())?;
+    Some((read.host_len, read.port))
+}
+
+/// What one look at an authority tells.
+struct Authority {
+    host_len: usize,
+    port: Option<u16>,
+    /// It has letters in upper case.
+    upper: bool,
+}
+
+impl Authority {
+    /// As [`split_authority`], whose rules these are. All bytes of what is valid are ASCII.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        if bytes.first() == Some(&b'[') {
+            return Self::with_address(bytes);
         }
-        Some(_) => return None,
-        None if rest.is_empty() => None,
-        None => return None,
-    };
-    if let Some(address) = host.strip_prefix('[') {
-        address.strip_suffix(']')?.parse::<Ipv6Addr>().ok()?;
-        return Some((host.len(), port));
+        let mut upper = false;
+        let mut last = b'.';
+        let mut end = bytes.len();
+        for (at, byte) in bytes.iter().enumerate() {
+            match byte {
+                b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => {}
+                b'A'..=b'Z' => upper = true,
+                // An empty label, or none before the first dot.
+                b'.' if last == b'.' => return None,
+                b'.' => {}
+                b':' => {
+                    end = at;
+                    break;
+                }
+                _ => return None,
+            }
+            last = *byte;
+        }
+        // One dot may stand at the end; before the first one there is a label.
+        let host_len = match last {
+            b'.' => end.checked_sub(1).filter(|length| *length > 0)?,
+            _ => end,
+        };
+        Some(Self {
+            host_len,
+            port: port(bytes.get(end..)?)?,
+            upper,
+        })
     }
-    let name = host.strip_suffix('.').unwrap_or(host);
-    let mut last = b'.';
-    for byte in name.bytes() {
-        let valid = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-        if !valid || (byte == b'.' && last == b'.') {
+
+    fn with_address(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.iter().position(|byte| *byte == b']')? + 1;
+        let (host, rest) = bytes.split_at_checked(end)?;
+        let address = host.strip_prefix(b"[")?.strip_suffix(b"]")?;
+        std::str::from_utf8(address)
+            .ok()?
+            .parse::<Ipv6Addr>()
+            .ok()?;
+        Some(Self {
+            host_len: end,
+            port: port(rest)?,
+            upper: host.iter().any(u8::is_ascii_uppercase),
+        })
+    }
+}
+
+/// What follows a host: nothing, or a colon and at most five digits. `None` if it is
+/// not valid, `Some(None)` without a number.
+fn port(rest: &[u8]) -> Option<Option<u16>> {
+    let digits = match rest {
+        [] | [b':'] => return Some(None),
+        [b':', digits @ ..] if digits.len() <= 5 => digits,
+        _ => return None,
+    };
+    let mut port = 0_u32;
+    for digit in digits {
+        if !digit.is_ascii_digit() {
             return None;
         }
-        last = byte;
+        port = port * 10 + u32::from(digit - b'0');
     }
-    (last != b'.').then_some((name.len(), port))
+    u16::try_from(port).ok().map(Some)
 }
 
 /// The bytes that go to the upstream.
@@ -329,14 +384,11 @@ fn host_of(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Host, Ref
         return Err(Refusal::BadHost);
     }
     let field = match line {
-        Some(line) => {
-            let text = line.to_str().map_err(|_| Refusal::BadHost)?;
-            Some(lower(text, Some(line))?)
-        }
+        Some(line) => Some(lower(line.as_bytes(), Some(line))?),
         None => None,
     };
     let target = match uri.authority() {
-        Some(authority) => Some(lower(authority.as_str(), None)?),
+        Some(authority) => Some(lower(authority.as_str().as_bytes(), None)?),
         None => None,
     };
     match (target, field) {
@@ -360,18 +412,15 @@ fn host_of(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Host, Ref
 
 /// A valid authority in lower case; `value` is the field that it stands in, if
 /// it does, and is shared where it can be.
-fn lower(text: &str, value: Option<&HeaderValue>) -> Result<Host, Refusal> {
-    let (host_len, port) = split_authority(text).ok_or(Refusal::BadHost)?;
-    let trimmed = text.strip_suffix(':').unwrap_or(text);
+fn lower(text: &[u8], value: Option<&HeaderValue>) -> Result<Host, Refusal> {
+    let read = Authority::read(text).ok_or(Refusal::BadHost)?;
+    let trimmed = text.strip_suffix(b":").unwrap_or(text);
     let shared = match value {
-        Some(value)
-            if trimmed.len() == text.len() && !text.bytes().any(|b| b.is_ascii_uppercase()) =>
-        {
-            value.clone()
-        }
-        _ => HeaderValue::from_str(&trimmed.to_ascii_lowercase()).map_err(|_| Refusal::BadHost)?,
+        Some(value) if trimmed.len() == text.len() && !read.upper => value.clone(),
+        _ => HeaderValue::from_maybe_shared(Bytes::from(trimmed.to_ascii_lowercase()))
+            .map_err(|_| Refusal::BadHost)?,
     };
-    Ok((shared, host_len, port))
+    Ok((shared, read.host_len, read.port))
 }
 
 #[cfg(test)]
