@@ -44,7 +44,8 @@ pub struct Line<'a> {
     /// Always `access`, to tell these lines from others.
     pub kind: &'static str,
     /// The request's id.
-    pub request_id: &'a str,
+    #[cfg_attr(test, serde(serialize_with = "tests::as_text"))]
+    pub request_id: &'a [u8],
     /// The client's address.
     pub client: Option<IpAddr>,
     /// The request's method.
@@ -159,24 +160,24 @@ impl Line<'_> {
     /// Writes the names with what stands around them, which is the same in each
     /// line and most of it. Whether there was nothing to escape.
     fn write_json(&self, out: &mut Vec<u8>) -> bool {
-        plain(out, "{\"time\":", self.time.text());
-        plain(out, ",\"kind\":", self.kind);
-        let mut is_plain = text(out, ",\"request_id\":", Some(self.request_id));
+        plain(out, b"{\"time\":\"", self.time.text());
+        plain(out, b",\"kind\":\"", self.kind.as_bytes());
+        let mut is_plain = text(out, b",\"request_id\":", Some(self.request_id));
         out.extend_from_slice(b",\"client\":");
         client(out, self.client);
         // Methods, like the next names, have nothing to escape (RFC 9110 section 5.6.2).
-        plain(out, ",\"method\":", self.method);
-        is_plain &= text(out, ",\"host\":", self.host);
-        is_plain &= text(out, ",\"path\":", Some(self.path));
-        plain(out, ",\"protocol\":", self.protocol);
+        plain(out, b",\"method\":\"", self.method.as_bytes());
+        is_plain &= text(out, b",\"host\":", self.host.map(str::as_bytes));
+        is_plain &= text(out, b",\"path\":", Some(self.path.as_bytes()));
+        plain(out, b",\"protocol\":\"", self.protocol.as_bytes());
         out.extend_from_slice(b",\"status\":");
         decimal(out, u64::from(self.status));
-        is_plain &= text(out, ",\"route\":", self.route);
-        is_plain &= text(out, ",\"user\":", self.user);
-        is_plain &= text(out, ",\"session\":", self.session);
-        is_plain &= text(out, ",\"reason\":", self.reason);
+        is_plain &= text(out, b",\"route\":", self.route.map(str::as_bytes));
+        is_plain &= text(out, b",\"user\":", self.user.map(str::as_bytes));
+        is_plain &= text(out, b",\"session\":", self.session.map(str::as_bytes));
+        is_plain &= text(out, b",\"reason\":", self.reason.map(str::as_bytes));
         out.extend_from_slice(match self.aborted {
-            true => b",\"aborted\":true,\"bytes_in\":",
+            true => b",\"aborted\":true,\"bytes_in\":".as_slice(),
             false => b",\"aborted\":false,\"bytes_in\":",
         });
         decimal(out, self.bytes_in);
@@ -194,7 +195,8 @@ impl Line<'_> {
     }
 
     fn write_text(&self, out: &mut Vec<u8>) {
-        let _ = write!(out, "{} ", self.time.text());
+        out.extend_from_slice(self.time.text());
+        out.push(b' ');
         match self.client {
             Some(client) => address(out, client),
             None => out.push(b'-'),
@@ -208,7 +210,8 @@ impl Line<'_> {
             self.status,
             self.duration_ms.value(),
         );
-        let _ = write!(out, " id={}", self.request_id.escape_debug());
+        let id = String::from_utf8_lossy(self.request_id);
+        let _ = write!(out, " id={}", id.escape_debug());
         if let Some(user) = self.user {
             let _ = write!(out, " user={}", user.escape_debug());
         }
@@ -221,11 +224,12 @@ impl Line<'_> {
     }
 }
 
-/// A member of an object whose value is a text without anything to escape.
-fn plain(out: &mut Vec<u8>, name: &str, value: &str) {
-    out.extend_from_slice(name.as_bytes());
-    out.push(b'"');
-    out.extend_from_slice(value.as_bytes());
+/// A member of an object whose value is a text without anything to escape. `name`: up to
+/// the first quote of the value.
+#[inline]
+fn plain<const N: usize>(out: &mut Vec<u8>, name: &[u8; N], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(value);
     out.push(b'"');
 }
 
@@ -259,22 +263,49 @@ fn address(out: &mut Vec<u8>, address: IpAddr) {
     }
 }
 
-/// A member of an object whose value is a text. Whether there was nothing to escape.
-fn text(out: &mut Vec<u8>, name: &str, value: Option<&str>) -> bool {
+/// A member of an object whose value is a text in UTF-8. Whether there was nothing to
+/// escape.
+#[inline]
+fn text<const N: usize>(out: &mut Vec<u8>, name: &[u8; N], value: Option<&[u8]>) -> bool {
+    out.extend_from_slice(name);
     let Some(value) = value else {
-        out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b"null");
         return true;
     };
-    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-    if value.bytes().all(is_plain) {
-        plain(out, name, value);
+    if is_plain(value) {
+        plain(out, b"\"", value);
         return true;
     }
-    out.extend_from_slice(name.as_bytes());
     // Neither a vector nor a text fails to be written.
-    let _ = serde_json::to_writer(out, value);
+    let _ = serde_json::to_writer(out, &String::from_utf8_lossy(value));
     false
+}
+
+/// Whether all of it is printable ASCII and none has to be escaped. It is looked at in
+/// pieces of eight, the last of which may begin in the one before.
+fn is_plain(value: &[u8]) -> bool {
+    let plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    let Some(last) = value.last_chunk::<8>() else {
+        return value.iter().all(|byte| plain(*byte));
+    };
+    let (pieces, _) = value.as_chunks::<8>();
+    pieces.iter().all(are_plain) && are_plain(last)
+}
+
+/// The same of eight bytes. In each, the highest bit tells.
+#[inline]
+fn are_plain(bytes: &[u8; 8]) -> bool {
+    const fn each(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    let word = u64::from_ne_bytes(*bytes);
+    // A difference borrows from the next byte only where this one tells already; and where
+    // nothing has the highest bit, no sum carries.
+    let is_control = word.wrapping_sub(each(b' '));
+    let is_quote = (word ^ each(b'"')).wrapping_sub(each(1));
+    let is_backslash = (word ^ each(b'\\')).wrapping_sub(each(1));
+    let is_delete = word.wrapping_add(each(1));
+    (word | is_control | is_quote | is_backslash | is_delete) & each(0x80) == 0
 }
 
 #[cfg(test)]
@@ -283,11 +314,15 @@ mod tests {
 
     use super::*;
 
+    pub(super) fn as_text<S: serde::Serializer>(id: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(std::str::from_utf8(id).unwrap())
+    }
+
     fn plain_line() -> Line<'static> {
         Line {
             time: Moment::of(SystemTime::UNIX_EPOCH),
             kind: "access",
-            request_id: "a",
+            request_id: b"a",
             client: None,
             method: "GET",
             host: Some("a.example"),
@@ -314,7 +349,7 @@ mod tests {
             let (plain, some) = (plain_line, Some(text));
             for line in [
                 Line {
-                    request_id: text,
+                    request_id: text.as_bytes(),
                     ..plain()
                 },
                 Line {
@@ -344,11 +379,30 @@ mod tests {
     }
 
     #[test]
+    fn each_byte_is_found_at_each_place() {
+        let is_one = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+        for length in 1..=25 {
+            for around in [b' ', b'!', b'#', b'[', b']', b'~'] {
+                let mut text = vec![around; length];
+                assert!(is_plain(&text));
+                for at in 0..length {
+                    for byte in 0..=u8::MAX {
+                        text[at] = byte;
+                        assert_eq!(is_plain(&text), is_one(byte), "{text:?}");
+                    }
+                    text[at] = around;
+                }
+            }
+        }
+        assert!(is_plain(b""));
+    }
+
+    #[test]
     fn a_line_is_the_json_of_its_fields() {
         let mut line = Line {
             time: Moment::of(SystemTime::UNIX_EPOCH + Duration::from_millis(1)),
             kind: "access",
-            request_id: "a\"b",
+            request_id: b"a\"b",
             client: Some("::1".parse().unwrap()),
             method: "GET",
             host: Some("a.example"),

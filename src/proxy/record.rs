@@ -224,7 +224,7 @@ impl Record {
         self.worker.access.write(&Line {
             time: Moment::of(self.time),
             kind: "access",
-            request_id: self.request_id.to_str().unwrap_or_default(),
+            request_id: self.request_id.as_bytes(),
             client: self.client,
             method: self.method.as_str(),
             host: self.host.as_ref().map(HostName::as_str),
