@@ -56,6 +56,8 @@ struct Cells {
     half_closed: AtomicBool,
     /// Who waits for the last answer to end.
     waker: Mutex<Option<Waker>>,
+    /// Whether streams are watched: on HTTP/2.
+    watched: AtomicBool,
     /// The streams of HTTP/2, where a client can stop taking one answer
     /// without any sign on the socket.
     streams: Mutex<Streams>,
@@ -66,8 +68,6 @@ struct Cells {
 /// Answers that nobody asks for their next piece.
 #[derive(Default)]
 struct Streams {
-    /// Whether they are watched.
-    watched: bool,
     next: u64,
     /// Since when, by number.
     stalled: HashMap<u64, u64>,
@@ -113,6 +113,7 @@ impl Deadlines {
             rest_at: AtomicU64::new(NEVER),
             half_closed: AtomicBool::new(false),
             waker: Mutex::new(None),
+            watched: AtomicBool::new(false),
             streams: Mutex::default(),
             look_at: AtomicU64::new(NEVER),
         }))
@@ -120,7 +121,7 @@ impl Deadlines {
 
     /// The connection speaks HTTP/2: each answer is watched by itself.
     pub fn watch_streams(&self) {
-        self.streams().watched = true;
+        self.0.watched.store(true, Ordering::Relaxed);
     }
 
     /// A request's head has been read.
@@ -142,10 +143,10 @@ impl Deadlines {
 
     /// A number for the next stream, if they are watched.
     fn number(&self) -> Option<u64> {
-        let mut streams = self.streams();
-        if !streams.watched {
+        if !self.0.watched.load(Ordering::Relaxed) {
             return None;
         }
+        let mut streams = self.streams();
         let number = streams.next;
         streams.next = number.wrapping_add(1);
         drop(streams);
