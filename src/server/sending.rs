@@ -5,7 +5,8 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -39,20 +40,28 @@ impl Content for Answer {
 /// The leash of the answer that is being sent: on a connection of HTTP/1, or on a
 /// stream of HTTP/2.
 #[derive(Clone, Default)]
-pub(super) struct Place(Arc<Mutex<Option<Weak<Leash>>>>);
+pub(super) struct Place(Arc<Cells>);
+
+#[derive(Default)]
+struct Cells {
+    /// Whether there is one: few answers are waited for, and this is asked for each.
+    taken: AtomicBool,
+    leash: Mutex<Option<Weak<Leash>>>,
+}
 
 impl Place {
     /// Ready once the session of the answer that is being sent is over. To be asked
     /// after whatever sends it, where that has to wait: if it is for the client's sake,
     /// the answer's body is not asked for more and can not tell.
     pub(super) fn poll_over(&self, context: &mut Context<'_>) -> Poll<()> {
-        let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(leash) = place.as_ref() else {
+        if !self.0.taken.load(Ordering::Relaxed) {
             return Poll::Pending;
-        };
-        let Some(leash) = leash.upgrade() else {
+        }
+        let mut place = self.leash();
+        let Some(leash) = place.as_ref().and_then(Weak::upgrade) else {
             // All of it is sent.
             *place = None;
+            self.0.taken.store(false, Ordering::Relaxed);
             return Poll::Pending;
         };
         ready!(leash.poll_over(context));
@@ -60,7 +69,15 @@ impl Place {
     }
 
     fn put(&self, leash: Option<Weak<Leash>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = leash;
+        if leash.is_none() && !self.0.taken.load(Ordering::Relaxed) {
+            return;
+        }
+        self.0.taken.store(leash.is_some(), Ordering::Relaxed);
+        *self.leash() = leash;
+    }
+
+    fn leash(&self) -> MutexGuard<'_, Option<Weak<Leash>>> {
+        self.0.leash.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
