@@ -23,6 +23,18 @@ pub enum Content {
 }
 
 impl Content {
+    /// The first frame, as [`Guarded::begin`] has it.
+    ///
+    /// # Errors
+    ///
+    /// What ended it before it began.
+    pub async fn begin(&mut self) -> Result<Option<Frame<Bytes>>, BodyError> {
+        match self {
+            Self::Own(_) => Ok(None),
+            Self::Forwarded(body) => body.begin().await,
+        }
+    }
+
     /// The connection that it came over, if that can be used again.
     fn take_connection(&mut self) -> Option<Box<Connection>> {
         match self {

@@ -1,6 +1,7 @@
 //! The path of a request, from its head to the head of its response.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::base::refusal::{Failure, Refusal};
 use crate::policy::{self, Asker, Decision, OnRefusal, Route};
 use crate::session::Lookup;
 use crate::upstream::http1::Inbound;
+use crate::upstream::pool::Lease;
 use crate::upstream::request::{Outbound, REQUEST_ID};
 use crate::wire::body::{Body, BodyFate, BodyWatch, Guarded, Trailers};
 use crate::wire::caching::is_for_all;
@@ -86,22 +88,22 @@ pub fn exchange(
     conn: Arc<ConnInfo>,
     request: Request<Incoming>,
     found: Option<Refusal>,
-) -> impl Future<Output = Response<Answer>> + Send {
-    let begun = Begun::of(worker, conn, request, found);
-    // Not a function with an argument, which would have two places.
-    async move {
-        let (state, id, mut wish) = (&begun.state, &begun.id, begun.wish);
+) -> Pin<Box<impl Future<Output = Response<Answer>> + Send>> {
+    let mut begun = Begun::of(worker, conn, request, found);
+    // Not a function with an argument, which would have two places; and made where it stays.
+    Box::pin(async move {
+        let state = &begun.state;
         let (result, mut record) = match begun.read {
             Err((record, refusal)) => (Err(refusal.into()), record),
             Ok((mut exchange, body)) => {
                 let result = match begun.wait {
                     Some(_) => Err(Refusal::RateLimited.into()),
-                    None => match exchange.way(state, &mut wish) {
+                    None => match exchange.way(state, &mut begun.wish) {
                         Err(refusal) => Err(refusal.into()),
                         Ok(Way::Own(response)) => Ok(Outcome::Own(*response)),
                         // Not within this future, which is copied for each request.
                         Ok(Way::Endpoint(endpoint)) => {
-                            let form = wish.form();
+                            let form = begun.wish.form();
                             let served = endpoints::serve(endpoint, &mut exchange, body, form);
                             Box::pin(served).await.map(Outcome::Own)
                         }
@@ -111,38 +113,28 @@ pub fn exchange(
                 (result, exchange.record)
             }
         };
-        let mut first = None;
-        let (mut response, lease) = match result {
-            Ok(Outcome::Tunnel(response, took, tunnel)) => {
-                record.upstream = Some(took);
-                record.status = Some(response.status());
+        // What has to be waited for next has only this to live beside it.
+        let (wish, id) = (&begun.wish, &begun.id);
+        let (mut response, mut lease) = match answered(result, &mut record, state, wish, id) {
+            Ok(answered) => answered,
+            Err((response, tunnel)) => {
                 tunnel.start(record);
-                return response.map(|_| Answer::of_tunnel());
-            }
-            Ok(Outcome::Own(response)) => (response.map(Content::Own), None),
-            Ok(Outcome::Forwarded(answer)) => {
-                record.upstream = Some(answer.took);
-                let idle = state.body_idle_timeout;
-                let guard = |body| Guarded::new(body).idle(idle).trailers(Trailers::Pass);
-                let mut response = answer.response.map(guard);
-                match response.body_mut().begin().await {
-                    Ok(frame) => {
-                        first = frame;
-                        (response.map(Content::Forwarded), Some(answer.lease))
-                    }
-                    // Nothing of it was sent yet: the client can be told.
-                    Err(error) => {
-                        let failure = Failure::new(Refusal::UpstreamProtocolError, &error);
-                        let response = refuse(state, &mut record, &failure, &wish, id);
-                        (response.map(Content::Own), None)
-                    }
-                }
-            }
-            Err(failure) => {
-                let response = refuse(state, &mut record, &failure, &wish, id);
-                (response.map(Content::Own), None)
+                return response;
             }
         };
+        let mut first = None;
+        if lease.is_some() {
+            match response.body_mut().begin().await {
+                Ok(frame) => first = frame,
+                // Nothing of it was sent yet: the client can be told.
+                Err(error) => {
+                    let failure = Failure::new(Refusal::UpstreamProtocolError, &error);
+                    let refused = refuse(state, &mut record, &failure, wish, id);
+                    response = refused.map(Content::Own);
+                    lease = None;
+                }
+            }
+        }
         let headers = response.headers_mut();
         if lease.is_none() {
             headers.insert(REQUEST_ID, id.clone());
@@ -169,6 +161,38 @@ pub fn exchange(
         }
         record.status = Some(response.status());
         response.map(|body| Answer::new(first, body, begun.is_head, lease, record))
+    })
+}
+
+/// The answer that a request came to, with the connection that it comes over; or that of a
+/// tunnel, which is to be started.
+fn answered(
+    result: Result<Outcome, Failure>,
+    record: &mut Record,
+    state: &State,
+    wish: &Wish,
+    id: &HeaderValue,
+) -> Result<(Response<Content>, Option<Lease>), (Response<Answer>, Tunnel)> {
+    match result {
+        Ok(Outcome::Tunnel(response, took, tunnel)) => {
+            record.upstream = Some(took);
+            record.status = Some(response.status());
+            Err((response.map(|_| Answer::of_tunnel()), tunnel))
+        }
+        Ok(Outcome::Own(response)) => Ok((response.map(Content::Own), None)),
+        Ok(Outcome::Forwarded(answer)) => {
+            record.upstream = Some(answer.took);
+            let idle = state.body_idle_timeout;
+            let guard = |body| {
+                let body = Guarded::new(body).idle(idle).trailers(Trailers::Pass);
+                Content::Forwarded(body)
+            };
+            Ok((answer.response.map(guard), Some(answer.lease)))
+        }
+        Err(failure) => {
+            let refused = refuse(state, record, &failure, wish, id);
+            Ok((refused.map(Content::Own), None))
+        }
     }
 }
 

@@ -136,7 +136,7 @@ where
                 request.extensions_mut().insert(hold.clone());
             }
             // hyper keeps the room for this future between requests.
-            let response = Box::pin(answer(request, findings.next_request()));
+            let response = answer(request, findings.next_request());
             ended_by(response, busy, Some(&place))
         });
         let mut builder = http1::Builder::new();
@@ -207,7 +207,7 @@ where
         }
         // HTTP/1's parser counts by itself.
         let found = (request.headers().len() > fields).then_some(Refusal::RequestHeaderTooLarge);
-        ended_by(Box::pin(answer(request, found)), busy, None)
+        ended_by(answer(request, found), busy, None)
     });
     let list = u32::try_from(settings.header_bytes).unwrap_or(u32::MAX);
     let connection = http2::Builder::new(Streams)
