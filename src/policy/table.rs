@@ -126,7 +126,12 @@ impl Table {
     /// where a server may read the target as one of another route.
     pub fn resolve(&self, target: &Target, method: &Method) -> Result<(usize, &Route), Refusal> {
         let path = target.path().as_bytes();
-        let find = |path: &[u8], case| self.find(target.host(), path, method, case);
+        // Reading it costs something, and mostly no route names any.
+        let host = match self.exact_hosts.is_empty() && self.suffix_hosts.is_empty() {
+            true => "",
+            false => target.host(),
+        };
+        let find = |path: &[u8], case| self.find(host, path, method, case);
         let index = find(path, Case::Sensitive).one().ok_or(Refusal::NoRoute)?;
         let route = self.routes.get(index).ok_or(Refusal::NoRoute)?;
         if route.ambiguous_paths == AmbiguousPaths::Allow {
