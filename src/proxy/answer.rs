@@ -68,8 +68,11 @@ impl Content {
     }
 }
 
-/// A response's body with what is to be done at its end.
-pub struct Answer {
+/// A response's body with what is to be done at its end. It goes from hand to hand until it
+/// is sent, and is not copied with that.
+pub struct Answer(Box<Sent>);
+
+struct Sent {
     /// What was read of the body already.
     first: Option<Frame<Bytes>>,
     body: Content,
@@ -95,38 +98,45 @@ impl Answer {
         record: Box<Record>,
     ) -> Self {
         let lease_less = lease.is_none();
-        let mut answer = Self {
+        let mut sent = Box::new(Sent {
             first,
             body,
             lease,
             record: Some(record),
             over: false,
-        };
+        });
         // A body that is not sent is never polled.
-        if answer.is_end_stream() || is_head && lease_less {
-            answer.finish();
+        if sent.is_at_end() || is_head && lease_less {
+            sent.finish();
         }
-        answer
+        Self(sent)
     }
 
     /// The empty body of a 101; the request is the tunnel's to record.
     pub fn of_tunnel() -> Self {
-        Self {
+        Self(Box::new(Sent {
             first: None,
             body: Content::Own(Body::Empty),
             lease: None,
             record: None,
             over: false,
-        }
+        }))
     }
 
     /// What ties it to the session for which it is sent; nothing where all of it is
     /// there already.
     pub fn leash(&self) -> Option<Weak<Leash>> {
-        match self.body.is_end_stream() {
+        match self.0.body.is_end_stream() {
             true => None,
-            false => self.record.as_ref()?.leash(),
+            false => self.0.record.as_ref()?.leash(),
         }
+    }
+}
+
+impl Sent {
+    /// Whether all of it was handed over.
+    fn is_at_end(&self) -> bool {
+        self.first.is_none() && self.body.is_end_stream()
     }
 
     /// Whether the session for which it is sent is over, in which case it ends here.
@@ -173,7 +183,7 @@ impl http_body::Body for Answer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = &mut *self;
+        let this = &mut *self.0;
         if this.is_over(context, false) {
             return Poll::Ready(Some(Err(BodyError::SessionOver)));
         }
@@ -188,28 +198,28 @@ impl http_body::Body for Answer {
             };
         };
         match &frame {
-            None => self.finish(),
+            None => this.finish(),
             Some(Ok(frame)) => {
-                if let (Some(data), Some(record)) = (frame.data_ref(), &mut self.record) {
+                if let (Some(data), Some(record)) = (frame.data_ref(), &mut this.record) {
                     record.bytes_out += u64::try_from(data.len()).unwrap_or(u64::MAX);
                 }
-                if self.body.is_end_stream() {
-                    self.finish();
+                if this.body.is_end_stream() {
+                    this.finish();
                 }
             }
             // A broken body cannot be followed by another request.
-            Some(Err(_)) => drop(self.lease.take()),
+            Some(Err(_)) => drop(this.lease.take()),
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.body.is_end_stream()
+        self.0.is_at_end()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let mut hint = self.body.size_hint();
-        let data = self.first.as_ref().and_then(Frame::data_ref);
+        let mut hint = self.0.body.size_hint();
+        let data = self.0.first.as_ref().and_then(Frame::data_ref);
         let more = data.map_or(0, |data| u64::try_from(data.len()).unwrap_or(u64::MAX));
         match hint.exact() {
             Some(rest) => hint.set_exact(rest.saturating_add(more)),
