@@ -14,6 +14,7 @@ use http::{Method, Request, Response};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::watch;
 use tokio::task::unconstrained;
@@ -132,7 +133,8 @@ where
         let service = service_fn(|mut request: Request<Incoming>| {
             let busy = deadlines.request();
             has_content.store(!request.body().is_end_stream(), Ordering::Relaxed);
-            if request.headers().contains_key(UPGRADE) {
+            // There where another protocol is asked for.
+            if request.extensions().get::<OnUpgrade>().is_some() {
                 request.extensions_mut().insert(hold.clone());
             }
             // hyper keeps the room for this future between requests.
