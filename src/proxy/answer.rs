@@ -205,6 +205,9 @@ impl http_body::Body for Answer {
                 }
                 if this.body.is_end_stream() {
                     this.finish();
+                    // Before the next head is read: what the notes hold of this one is in
+                    // the buffer that the next one could have.
+                    drop(this.record.take());
                 }
             }
             // A broken body cannot be followed by another request.

@@ -149,6 +149,9 @@ where
             // Our own deadlines tell a slow head from an idle connection.
             .header_read_timeout(None::<Duration>)
             .max_buf_size(settings.header_bytes.max(LEAST_BUFFER))
+            // The stream looks for a client's end by itself while a request is answered;
+            // hyper would take a buffer for that, since the head is in the one it has.
+            .half_close(true)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let mut connection = Box::pin(connection);

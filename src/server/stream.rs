@@ -94,16 +94,19 @@ impl<T: Io> Early<T> {
     }
 
     /// Waits until there is something to read, or the stream has ended, and
-    /// holds no buffer meanwhile.
-    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// holds no buffer meanwhile. Whether there is something.
+    ///
+    /// # Errors
+    ///
+    /// What reading gave. Who reads next gets an error as well, or the end.
+    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if self.pending.is_empty() {
             let mut space = [0; FIRST_READ];
             let mut buffer = ReadBuf::new(&mut space);
-            // Whoever reads next gets the end, or the error, as well.
-            let _ = ready!(Pin::new(&mut self.inner).poll_read(context, &mut buffer));
+            ready!(Pin::new(&mut self.inner).poll_read(context, &mut buffer))?;
             self.pending = Bytes::copy_from_slice(buffer.filled());
         }
-        Poll::Ready(())
+        Poll::Ready(Ok(!self.pending.is_empty()))
     }
 }
 
@@ -196,7 +199,8 @@ impl<T: Io> Stream<T> {
     /// what is held back, as it would from a read.
     pub fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match ready!(self.release(context)) {
-            Ok(()) => self.inner.poll_more(context),
+            // Whoever reads next gets an error as well.
+            Ok(()) => self.inner.poll_more(context).map(drop),
             // Whoever writes next gets the error as well.
             Err(_) => Poll::Ready(()),
         }
@@ -256,8 +260,40 @@ impl<T: Io> Stream<T> {
         }
     }
 
+    /// While a request is answered nobody reads. Notices all the same that the client
+    /// has shut down its sending side; one byte more, and it has not.
+    ///
+    /// # Errors
+    ///
+    /// What reading gave: the client has gone.
+    fn look_for_end(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let Some(scanner) = &self.scanner else {
+            return Ok(());
+        };
+        let is_read = self.half_closed || !self.inner.pending.is_empty();
+        // Else somebody is to read, or there is more of the request.
+        let is_answered = self.deadlines.is_busy() && scanner.between_messages();
+        if is_read || !is_answered || self.followed.has_remaining() {
+            return Ok(());
+        }
+        if let Poll::Ready(has_more) = self.inner.poll_more(context)
+            && !has_more?
+        {
+            self.half_closed = true;
+            self.deadlines.half_closed();
+        }
+        Ok(())
+    }
+
     /// Notes whether the client takes what is sent.
-    fn noted<R>(&self, result: Poll<R>) -> Poll<R> {
+    fn noted<R>(
+        &mut self,
+        result: Poll<io::Result<R>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<R>> {
+        if result.is_pending() {
+            self.look_for_end(context)?;
+        }
         match result {
             Poll::Pending => self.deadlines.write_blocked(),
             Poll::Ready(_) if self.half_closed => self.deadlines.still_there(),
@@ -319,7 +355,7 @@ impl<T: Io> AsyncWrite for Stream<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let result = self.write(context, bytes);
-        self.noted(result)
+        self.noted(result, context)
     }
 
     fn poll_write_vectored(
@@ -338,7 +374,7 @@ impl<T: Io> AsyncWrite for Stream<T> {
                 Poll::Pending => Poll::Pending,
             },
         };
-        self.noted(result)
+        self.noted(result, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -349,20 +385,22 @@ impl<T: Io> AsyncWrite for Stream<T> {
         let requests = self.requests();
         if self.bare.as_ref().is_some_and(|b| b.is_overtaken(requests)) {
             let released = self.release(context);
-            ready!(self.noted(released))?;
+            ready!(self.noted(released, context))?;
         }
+        self.look_for_end(context)?;
         Pin::new(&mut self.inner).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if let Some(bare) = &mut this.bare
-            && this.scanner.as_ref().is_some_and(Scanner::has_more)
+            && (!this.inner.pending.is_empty()
+                || this.scanner.as_ref().is_some_and(Scanner::has_more))
         {
             bare.replace();
         }
         let released = this.release(context);
-        ready!(this.noted(released))?;
+        ready!(this.noted(released, context))?;
         Pin::new(&mut this.inner).poll_shutdown(context)
     }
 }

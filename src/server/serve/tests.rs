@@ -5,6 +5,7 @@ use std::task::Context;
 use bytes::Bytes;
 use http_body_util::Full;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::sync::Notify;
 
 use super::*;
 
@@ -57,6 +58,8 @@ struct Client {
     room: Arc<AtomicUsize>,
     drain: watch::Sender<bool>,
     content: Arc<Mutex<Vec<Incoming>>>,
+    /// Lets the answer to `/slow` begin.
+    go: Arc<Notify>,
 }
 
 impl Client {
@@ -80,10 +83,18 @@ impl Client {
         };
         let content = Arc::new(Mutex::new(Vec::new()));
         let kept = content.clone();
+        let go = Arc::new(Notify::new());
+        let may_go = go.clone();
         let answer = move |request: Request<Incoming>, found: Option<Refusal>| {
             let said = format!("{} {found:?}", request.uri());
+            let may_go = (request.uri() == "/slow").then(|| may_go.clone());
             kept.lock().unwrap().push(request.into_body());
-            std::future::ready(Response::new(Full::from(said)))
+            async move {
+                if let Some(go) = may_go {
+                    go.notified().await;
+                }
+                Response::new(Full::from(said))
+            }
         };
         let theirs = Early::new(Noting(theirs, room.clone()));
         tokio::task::spawn_local(serve(theirs, Protocol::Http1, serving, answer));
@@ -92,6 +103,7 @@ impl Client {
             room,
             drain,
             content,
+            go,
         }
     }
 
@@ -124,6 +136,7 @@ fn run(test: impl Future<Output = ()> + 'static) {
 }
 
 const FIRST: &str = "GET /1 HTTP/1.1\r\nhost: a\r\n\r\n";
+const SLOW: &str = "GET /slow HTTP/1.1\r\nhost: a\r\n\r\n";
 const SECOND: &str = "GET /2#x HTTP/1.1\r\nhost: a\r\n\r\n";
 
 #[test]
@@ -215,5 +228,42 @@ fn a_connection_that_rests_ends_by_its_deadline_and_by_the_drain() {
         client.drain.send(true).unwrap();
         assert_eq!(client.stream.read(&mut [0]).await.unwrap(), 0);
         assert!(since.elapsed().as_secs() < 77);
+    });
+}
+
+#[test]
+fn no_buffer_is_held_for_more_while_a_request_is_answered() {
+    run(async {
+        let mut client = Client::new();
+        client.stream.write_all(SLOW.as_bytes()).await.unwrap();
+        assert!(client.rests().await);
+        // What comes meanwhile is served in its turn.
+        client.stream.write_all(FIRST.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        client.stream.write_all(SECOND.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        client.go.notify_one();
+        client.read_until("/2 Some(BadRequestTarget)").await;
+    });
+}
+
+#[test]
+fn an_end_is_noticed_while_a_request_is_answered() {
+    run(async {
+        // Who waits for the answer gets it, and then the end.
+        let mut client = Client::new();
+        client.stream.write_all(SLOW.as_bytes()).await.unwrap();
+        client.stream.shutdown().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        client.go.notify_one();
+        client.read_until("/slow None").await;
+        assert_eq!(client.stream.read(&mut [0]).await.unwrap(), 0);
+        // Who may have gone is not waited for much longer.
+        let mut client = Client::new();
+        let since = tokio::time::Instant::now();
+        client.stream.write_all(SLOW.as_bytes()).await.unwrap();
+        client.stream.shutdown().await.unwrap();
+        assert_eq!(client.stream.read(&mut [0]).await.unwrap(), 0);
+        assert_eq!(since.elapsed().as_secs(), 10);
     });
 }
