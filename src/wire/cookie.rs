@@ -110,6 +110,21 @@ impl CookieSpec {
             .filter_map(move |part| value_of(part, name))
     }
 
+    /// The value that [`CookieSpec::values`] gives, if it gives exactly one.
+    pub fn only_value<'h>(&self, headers: &'h HeaderMap) -> Option<&'h [u8]> {
+        let mut only = None;
+        for line in headers.get_all(COOKIE) {
+            for part in parts(line.as_bytes()) {
+                let value = value_of(part, self.name.as_bytes());
+                if value.is_some() && only.is_some() {
+                    return None;
+                }
+                only = only.or(value);
+            }
+        }
+        only
+    }
+
     /// Takes our cookie out of every `Cookie` line, however it is spaced,
     /// quoted or repeated. All other bytes stay; several lines become one,
     /// joined with `; ` (RFC 9113 section 8.2.3). A request with one line and
@@ -319,9 +334,8 @@ fn parts(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The value of a part whose name is `name`; parts without `=` have none.
 fn value_of<'a>(part: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let part = trim(part);
-    let rest = part.strip_prefix(name)?;
-    let value = trim(rest).strip_prefix(b"=")?;
+    let rest = part.trim_ascii_start().strip_prefix(name)?;
+    let value = rest.trim_ascii_start().strip_prefix(b"=")?;
     Some(trim(value))
 }
 
