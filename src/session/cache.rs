@@ -21,6 +21,7 @@ use quick_cache::sync::Cache as Entries;
 
 use super::known::{EpochCopy, Known};
 use super::pool::Common;
+use super::shortcuts::Shortcuts;
 use super::store::{Epoch, Listener};
 use crate::base::clock::millis;
 
@@ -48,6 +49,7 @@ pub struct Cache {
 struct Copies {
     hasher: DefaultHashBuilder,
     entries: Entries<u64, Arc<Known>>,
+    shortcuts: Shortcuts,
 }
 
 /// A reading of the store that began at a known state of the cache.
@@ -103,13 +105,42 @@ impl Cache {
     /// The copy of a record, if it counts now.
     pub fn fresh(&self, key: &str) -> Option<Arc<Known>> {
         let copies = self.copies.as_ref()?;
+        self.fresh_at(copies, copies.place(key), |known| known.key() == key)
+    }
+
+    /// The copy to which a shortcut leads that was noted by this sight, if it counts now.
+    /// A shortcut proves nothing: `is_meant` says whether it is the right one.
+    pub(super) fn fresh_by_sight(
+        &self,
+        sight: u64,
+        is_meant: impl FnOnce(&Known) -> bool,
+    ) -> Option<Arc<Known>> {
+        let copies = self.copies.as_ref()?;
+        self.fresh_at(copies, copies.shortcuts.find(sight)?, is_meant)
+    }
+
+    /// Notes a shortcut to the copy of a record.
+    pub(super) fn note_sight(&self, sight: u64, known: &Known) {
+        if let Some(copies) = &self.copies {
+            let place = copies.place(known.key());
+            let is_used = |place| copies.entries.contains_key(&place);
+            copies.shortcuts.put(sight, place, is_used);
+        }
+    }
+
+    fn fresh_at(
+        &self,
+        copies: &Copies,
+        place: u64,
+        is_meant: impl FnOnce(&Known) -> bool,
+    ) -> Option<Arc<Known>> {
         self.note_use();
         let now = self.belief.now();
         if !self.belief.holds_at(now) {
             return None;
         }
-        let known = copies.get(key)?;
-        if known.era() != self.era() || !known.has_valid_epoch() {
+        let known = copies.entries.get(&place)?;
+        if !is_meant(&known) || known.era() != self.era() || !known.has_valid_epoch() {
             return None;
         }
         known.confirm(now);
@@ -275,6 +306,7 @@ impl Copies {
         Self {
             hasher: DefaultHashBuilder::default(),
             entries: Entries::new(most),
+            shortcuts: Shortcuts::new(most),
         }
     }
 

@@ -13,28 +13,80 @@ use super::sessions::{Sessions, failure};
 use super::store::{Listener, SessionStore, StoreError, StoredRecord, user_name};
 use super::token::Token;
 use crate::base::BoxFuture;
+use crate::base::clock::Timestamp;
 use crate::base::metrics::{CacheResult, StoreOperation};
 use crate::base::refusal::{Failure, Refusal};
-use crate::wire::signature::Signed;
+use crate::wire::cookie;
+use crate::wire::signature::{Signed, Usual};
 
 const IDLE: Refusal = Refusal::IdleExpired;
 
 impl Sessions {
-    /// The live session of a request with one session cookie, where this process has a
-    /// copy of it. Whatever else the cookie is or was, `None` does not say.
-    pub(super) fn copied(&self, rules: &SessionRules, headers: &HeaderMap) -> Option<Session> {
-        let decoded = rules.only(headers)?;
+    /// The live session, at `now`, of a request with one session cookie, where this process
+    /// has a copy of it. Whatever else the cookie is or was, `None` does not say.
+    pub(super) fn copied(
+        &self,
+        rules: &SessionRules,
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Option<Session> {
+        let value = rules.only(headers)?;
+        let usual = Usual::of(value);
+        let short = usual.as_ref().and_then(|usual| self.by_sight(rules, usual));
+        let session = match short {
+            Some(session) => session,
+            None => self.by_key(rules, value, usual.as_ref())?,
+        };
+        let known = &session.known;
+        if !known.is_read_for(&rules.identity) || known.over(now, &rules.settings).is_some() {
+            return None;
+        }
+        self.metrics.cached(CacheResult::Hit);
+        Some(session)
+    }
+
+    /// The session of a cookie that these rules have verified before, by a shortcut to its
+    /// copy: what leads to the store's key, a SHA-256 above all, is not done again.
+    ///
+    /// What lets somebody in is the signature, which is compared as a whole, in constant
+    /// time, with the one that was verified for this copy: 256 bits that are nobody's but
+    /// the client's who has the token. That they come with the same token says its sight,
+    /// a hash of 64 bits with a key that nobody knows. Whoever has the signature and
+    /// wants to be known by another token had to guess one with this sight, and would be
+    /// in his own session then; nor would that token be signed
+    /// ([`SessionRules::cookie_again`]).
+    fn by_sight(&self, rules: &SessionRules, usual: &Usual<'_>) -> Option<Session> {
+        let mut secret = None;
+        let sight = rules.sight(usual.token());
+        let known = self.shared.cache.fresh_by_sight(sight, |known| {
+            secret = known.verified_secret_of(&rules.signer, usual.mac());
+            secret.is_some()
+        })?;
+        Some(Session {
+            known,
+            token: Token::usual(usual)?,
+            secret: secret?,
+            touched: false,
+        })
+    }
+
+    /// The session of whatever cookie, by the store's key.
+    fn by_key(
+        &self,
+        rules: &SessionRules,
+        value: &[u8],
+        usual: Option<&Usual<'_>>,
+    ) -> Option<Session> {
+        let decoded = cookie::decode(value);
         let signed = Signed::split(&decoded)?;
         let token = rules.layout.token(signed.token)?;
         // Only a copy may be looked for by what is not verified: the store may not.
         let known = self.shared.cache.fresh(&rules.key_text(&token))?;
         let secret = known.secret_of(&rules.signer, signed)?;
-        if !known.is_read_for(&rules.identity)
-            || known.over(self.clock.now(), &rules.settings).is_some()
-        {
-            return None;
+        if let Some(usual) = usual {
+            let sight = rules.sight(usual.token());
+            self.shared.cache.note_sight(sight, &known);
         }
-        self.metrics.cached(CacheResult::Hit);
         Some(Session {
             known,
             token,

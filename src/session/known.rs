@@ -141,8 +141,7 @@ impl Known {
     /// Index of the secret that signed this session's token so, if one did. A signature
     /// is computed once, and then compared with what was verified.
     pub(super) fn secret_of(&self, signer: &Signer, signed: Signed<'_>) -> Option<usize> {
-        let kept = self.signature.get();
-        if let Some(secret) = kept.and_then(|kept| kept.secret_of(signer, signed)) {
+        if let Some(secret) = self.verified_secret_of(signer, signed.mac) {
             return Some(secret);
         }
         let secret = signer.secret_of(signed)?;
@@ -151,6 +150,11 @@ impl Known {
             let _ = self.signature.set(genuine);
         }
         Some(secret)
+    }
+
+    /// The same where this very signature was verified by this signer before.
+    pub(super) fn verified_secret_of(&self, signer: &Signer, mac: &[u8]) -> Option<usize> {
+        self.signature.get()?.secret_of(signer, mac)
     }
 
     /// The store's key.

@@ -16,6 +16,7 @@ pub mod rules;
 pub mod sessions;
 pub mod settings;
 pub mod shared;
+mod shortcuts;
 pub mod store;
 pub mod texts;
 pub mod token;

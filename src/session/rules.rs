@@ -1,7 +1,7 @@
 //! What the configuration says of sessions, ready for use, and the cookies that
 //! a request presents, checked by it.
 
-use std::borrow::Cow;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -38,6 +38,7 @@ pub struct SessionRules {
     pub cookie: CookieSpec,
     /// The identity headers. Their number is that of all that is taken from a record.
     pub identity: Arc<IdentityHeaders>,
+    sights: RandomState,
 }
 
 /// Session cookies of a request, after their signatures were checked.
@@ -59,6 +60,7 @@ impl SessionRules {
             prefix,
             cookie,
             identity: Arc::default(),
+            sights: RandomState::new(),
         }
         .with_identity(Vec::new())
     }
@@ -88,6 +90,7 @@ impl SessionRules {
             prefix,
             cookie,
             identity: Arc::default(),
+            sights: RandomState::new(),
         }
         .with_identity(Vec::new())
     }
@@ -136,13 +139,17 @@ impl SessionRules {
     /// The `Set-Cookie` that gives the browser its cookie once more, signed with the first
     /// secret. `secure`: whether its connection is. Of a session that applications share
     /// it has the record's own attributes, so that it replaces whichever they set; it is
-    /// `None` where Express would send none.
+    /// `None` where Express would send none. A token that is not the session's is never
+    /// signed.
     pub fn cookie_again(
         &self,
         session: &Session,
         now: Timestamp,
         secure: bool,
     ) -> Option<HeaderValue> {
+        if self.key_text(&session.token) != session.key() {
+            return None;
+        }
         let value = cookie::encode(&self.signer.sign(session.token.expose()));
         match &session.terms {
             Some(terms) => terms.cookie.set(
@@ -170,12 +177,21 @@ impl SessionRules {
         }
     }
 
-    /// The one session cookie of a request, decoded, where no other has a say.
-    pub fn only<'h>(&self, headers: &'h HeaderMap) -> Option<Cow<'h, [u8]>> {
-        let mut values = self.cookie.values(headers);
-        let first = values.next()?;
-        let alone = self.share_with_app || values.next().is_none();
-        alone.then(|| cookie::decode(first))
+    /// The one session cookie of a request, as it was sent, where no other has a say.
+    pub fn only<'h>(&self, headers: &'h HeaderMap) -> Option<&'h [u8]> {
+        match self.share_with_app {
+            true => self.cookie.values(headers).next(),
+            false => self.cookie.only_value(headers),
+        }
+    }
+
+    /// What a shortcut to the session of this token is known by: a hash that nobody can
+    /// compute elsewhere, and that other rules have of their own. So a shortcut made by
+    /// one configuration leads nowhere in the next one.
+    pub(super) fn sight(&self, token: &[u8]) -> u64 {
+        let mut hasher = self.sights.build_hasher();
+        hasher.write(token);
+        hasher.finish()
     }
 
     /// All session cookies of a request whose signatures are right.

@@ -110,16 +110,17 @@ impl Sessions {
         headers: &HeaderMap,
         slide: bool,
     ) -> Result<Lookup, Failure> {
-        let mut session = match self.copied(rules, headers) {
-            Some(session) => session,
+        let now = self.clock.now();
+        let (mut session, now) = match self.copied(rules, headers, now) {
+            Some(session) => (session, now),
             // Not within the future of those that have a copy.
             None => match Box::pin(self.looked_up(rules, headers)).await? {
-                Ok(session) => session,
+                Ok(session) => (session, self.clock.now()),
                 Err(reason) => return Ok(Lookup::Dead(reason)),
             },
         };
         if slide {
-            session.touched = self.slide(rules, &session);
+            session.touched = self.slide_at(rules, &session, now);
         }
         Ok(Lookup::Live(session))
     }
@@ -336,7 +337,10 @@ impl Sessions {
     /// Slides the idle timeout, off the request's path, at most once per
     /// `touch_interval`. Answers whether this use of it is being written.
     pub fn slide(self: &Arc<Self>, rules: &SessionRules, session: &Session) -> bool {
-        let now = self.clock.now();
+        self.slide_at(rules, session, self.clock.now())
+    }
+
+    fn slide_at(self: &Arc<Self>, rules: &SessionRules, session: &Session, now: Timestamp) -> bool {
         let (settings, terms) = (&rules.settings, session.terms.as_deref());
         let own = idle_timeout(terms, settings).map_or(Duration::MAX, |idle| idle / 10);
         let interval = settings.touch_interval.min(own);

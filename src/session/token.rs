@@ -8,8 +8,13 @@ use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::wire::signature::{Usual, is_plain};
+
 /// Random bytes in a token: 192 bits, as express-session has.
 const TOKEN_BYTES: usize = 24;
+
+/// Characters of a token that Cloakroom makes; those of express-session have as many.
+const TOKEN_TEXT: usize = 32;
 
 /// Length of a SHA-256 in base64 without padding.
 const HASH_TEXT: usize = 43;
@@ -17,7 +22,16 @@ const HASH_TEXT: usize = 43;
 /// The session id as the client holds it. Whoever knows it is the user, so it
 /// has no `Debug` that shows it and never reaches a log.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token(Arc<str>);
+pub struct Token(Text);
+
+/// Every request has a token, and nearly all have this length: they take no memory of
+/// their own.
+#[derive(Clone, PartialEq, Eq)]
+enum Text {
+    /// UTF-8, since it is made from text alone.
+    Usual([u8; TOKEN_TEXT]),
+    Other(Arc<str>),
+}
 
 /// The operating system gave no random bytes.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
@@ -33,31 +47,49 @@ impl Token {
     pub fn random() -> Result<Self, NoRandomness> {
         let mut bytes = [0; TOKEN_BYTES];
         rand::fill(&mut bytes).map_err(|_| NoRandomness)?;
-        Ok(Self(URL_SAFE_NO_PAD.encode(bytes).into()))
+        Ok(Self::of(&URL_SAFE_NO_PAD.encode(bytes)))
     }
 
     /// The token of a cookie whose signature was verified, if it has the form
     /// that Cloakroom gives tokens: 16 to 128 characters of base64url.
     pub fn verified(text: &str) -> Option<Self> {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        ((16..=128).contains(&text.len()) && text.bytes().all(plain)).then(|| Self(text.into()))
+        ((16..=128).contains(&text.len()) && text.bytes().all(is_plain)).then(|| Self::of(text))
+    }
+
+    /// The same of a value that has the usual form, whose characters were looked at.
+    pub fn usual(value: &Usual<'_>) -> Option<Self> {
+        let text = value.token();
+        match text.try_into() {
+            Ok(bytes) => Some(Self(Text::Usual(bytes))),
+            Err(_) => Self::verified(str::from_utf8(text).ok()?),
+        }
     }
 
     /// The token of a cookie whose signature was verified, in whatever form an
     /// application gives them: up to 1024 bytes of text.
     pub fn of_application(text: &str) -> Option<Self> {
-        (1..=1024).contains(&text.len()).then(|| Self(text.into()))
+        (1..=1024).contains(&text.len()).then(|| Self::of(text))
+    }
+
+    fn of(text: &str) -> Self {
+        Self(match text.as_bytes().try_into() {
+            Ok(bytes) => Text::Usual(bytes),
+            Err(_) => Text::Other(text.into()),
+        })
     }
 
     /// The token itself, for the cookie and for key derivation.
     pub fn expose(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Text::Usual(bytes) => str::from_utf8(bytes).unwrap_or_default(),
+            Text::Other(text) => text,
+        }
     }
 
     /// The name of the store's key in the sealed layout: the prefix and the
     /// base64url of the token's SHA-256. A dump of the store shows no token.
     pub fn key(&self, prefix: &str) -> String {
-        let hash = digest(&SHA256, self.0.as_bytes());
+        let hash = digest(&SHA256, self.expose().as_bytes());
         let mut key = String::with_capacity(prefix.len() + HASH_TEXT);
         key.push_str(prefix);
         URL_SAFE_NO_PAD.encode_string(hash, &mut key);
@@ -72,7 +104,7 @@ impl Token {
 
     /// The same where the token itself is the name of the key.
     pub fn shared_handle(&self) -> Arc<str> {
-        handle(&self.0)
+        handle(self.expose())
     }
 }
 
@@ -115,6 +147,8 @@ mod tests {
         assert_eq!(a.expose().len(), 32);
         assert!(a != b);
         assert_eq!(Token::verified(a.expose()), Some(a));
+        let longer = "x".repeat(33);
+        assert_eq!(Token::verified(&longer).unwrap().expose(), longer);
     }
 
     #[test]

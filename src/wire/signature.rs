@@ -28,7 +28,17 @@ pub struct Signer {
 pub struct Signed<'a> {
     /// What is said to be signed; never empty.
     pub token: &'a str,
-    mac: &'a [u8],
+    /// The signature, as text.
+    pub mac: &'a [u8],
+}
+
+/// A cookie value in the form in which nearly all come: `s%3A`, a token of letters, digits,
+/// `-` and `_`, a dot, and a MAC in which `+` and `/` are escaped. It is taken apart
+/// where it stands. What the value says is what [`decode`](super::cookie::decode) and
+/// [`Signed::split`] would find in it; nothing is proven of it either.
+pub struct Usual<'a> {
+    token: &'a [u8],
+    mac: [u8; MAC_TEXT],
 }
 
 /// A signature that was verified, kept so that the same one is compared the next time
@@ -126,6 +136,62 @@ impl<'a> Signed<'a> {
     }
 }
 
+impl<'a> Usual<'a> {
+    /// Of a raw value. `None`: it has another form, which may be as good.
+    pub fn of(raw: &'a [u8]) -> Option<Self> {
+        let signed = raw.strip_prefix(b"s%3A")?;
+        let dot = memchr::memrchr(b'.', signed)?;
+        let (token, rest) = signed.split_at_checked(dot)?;
+        if token.is_empty() || !are_plain(token) {
+            return None;
+        }
+        let mac = unescaped(rest.get(1..)?)?;
+        Some(Self { token, mac })
+    }
+
+    /// What is said to be signed; never empty, letters, digits, `-` and `_` only.
+    pub fn token(&self) -> &'a [u8] {
+        self.token
+    }
+
+    /// The MAC as text.
+    pub fn mac(&self) -> &[u8] {
+        &self.mac
+    }
+}
+
+/// Whether tokens of Cloakroom may hold this character: the alphabet of base64url.
+pub fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() | (byte == b'-') | (byte == b'_')
+}
+
+/// Whether all of them are. Without a way out in between, many are looked at together.
+fn are_plain(bytes: &[u8]) -> bool {
+    fn all(bytes: &[u8]) -> bool {
+        bytes.iter().fold(true, |all, byte| all & is_plain(*byte))
+    }
+    let (sixteens, rest) = bytes.as_chunks::<16>();
+    let are_plain = sixteens.iter().fold(true, |are, bytes| are & all(bytes));
+    are_plain & all(rest)
+}
+
+/// A MAC without the escapes that `encodeURIComponent` makes in one.
+fn unescaped(text: &[u8]) -> Option<[u8; MAC_TEXT]> {
+    let mut mac = [0; MAC_TEXT];
+    let mut rest = text.iter();
+    for byte in &mut mac {
+        *byte = match rest.next()? {
+            b'%' => match (rest.next()?, rest.next()?) {
+                (b'2', b'B') => b'+',
+                (b'2', b'F') => b'/',
+                _ => return None,
+            },
+            plain => *plain,
+        };
+    }
+    (rest.len() == 0 && mac.is_ascii()).then_some(mac)
+}
+
 impl Genuine {
     /// Of what `signer` has verified by the secret of this index. `None`: it cannot be
     /// kept.
@@ -138,9 +204,9 @@ impl Genuine {
     }
 
     /// The secret's index, if this is the same signature, verified by the same signer. In
-    /// constant time.
-    pub fn secret_of(&self, signer: &Signer, signed: Signed<'_>) -> Option<usize> {
-        let is_same = self.signer == signer.number && same(&self.mac, signed.mac);
+    /// constant time. `mac`: as text.
+    pub fn secret_of(&self, signer: &Signer, mac: &[u8]) -> Option<usize> {
+        let is_same = self.signer == signer.number && same(&self.mac, mac);
         is_same.then_some(self.secret.into())
     }
 }
@@ -152,159 +218,4 @@ impl fmt::Debug for Signer {
 }
 
 #[cfg(test)]
-mod tests {
-    use http::header::COOKIE;
-    use http::{HeaderMap, HeaderValue};
-    use serde_json::Value;
-
-    use super::*;
-    use crate::wire::cookie::{CookieSpec, SameSite, Secure, decode, encode};
-
-    fn vectors(part: &str) -> Vec<Value> {
-        let all: Value =
-            serde_json::from_str(include_str!("../../tests/vectors/express-cookies.json")).unwrap();
-        all[part].as_array().unwrap().clone()
-    }
-
-    fn signer<'a>(secrets: impl IntoIterator<Item = &'a Value>) -> Signer {
-        let secrets: Vec<_> = secrets
-            .into_iter()
-            .map(|secret| Secret::new(secret.as_str().unwrap()))
-            .collect();
-        Signer::new(&secrets)
-    }
-
-    fn spec(name: &str) -> CookieSpec {
-        CookieSpec {
-            name: name.to_owned(),
-            path: "/".to_owned(),
-            domain: None,
-            same_site: SameSite::Lax,
-            secure: Secure::Auto,
-            persistent: false,
-            partitioned: false,
-        }
-    }
-
-    fn unhex(text: &str) -> Vec<u8> {
-        (0..text.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
-            .collect()
-    }
-
-    fn headers(case: &Value) -> HeaderMap {
-        let lines: Vec<Vec<u8>> = match case.get("cookie_headers") {
-            Some(lines) => lines
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|line| line.as_str().unwrap().as_bytes().to_vec())
-                .collect(),
-            None => case["cookie_headers_hex"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|line| unhex(line.as_str().unwrap()))
-                .collect(),
-        };
-        let mut headers = HeaderMap::new();
-        for line in lines {
-            headers.append(COOKIE, HeaderValue::from_bytes(&line).unwrap());
-        }
-        headers
-    }
-
-    #[test]
-    fn signs_as_express_does() {
-        let cases = vectors("sign");
-        assert_eq!(cases.len(), 26);
-        for case in cases {
-            let value = signer([&case["secret"]]).sign(case["value"].as_str().unwrap());
-            assert_eq!(
-                value,
-                case["cookie_value_decoded"].as_str().unwrap(),
-                "{}",
-                case["note"]
-            );
-            assert_eq!(
-                encode(&value),
-                case["cookie_value_encoded"].as_str().unwrap(),
-                "{}",
-                case["note"]
-            );
-        }
-    }
-
-    /// The rule of Express: the first occurrence of the name counts, whatever
-    /// it holds. S-47.
-    #[test]
-    fn accepts_and_refuses_what_express_does() {
-        let cases = vectors("unsign");
-        assert_eq!(cases.len(), 62);
-        for case in cases {
-            let note = &case["note"];
-            let headers = headers(&case);
-            let spec = spec(case["cookie_name"].as_str().unwrap());
-            let signer = signer(case["secrets"].as_array().unwrap());
-            let decoded = spec.values(&headers).next().map(decode);
-            let verdict = decoded
-                .as_deref()
-                .map_or(Verdict::Malformed, |value| signer.verify(value));
-            match verdict {
-                Verdict::Verified { token, secret } => {
-                    assert_eq!(case["accepted"], true, "{note}");
-                    assert_eq!(case["sid"], token, "{note}");
-                    assert_eq!(case["secret_index"], secret, "{note}");
-                }
-                Verdict::Malformed | Verdict::BadSignature => {
-                    assert_eq!(case["accepted"], false, "{note}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_signed_verifies() {
-        let signer = Signer::new(&[Secret::new("a"), Secret::new("b")]);
-        let old = Signer::new(&[Secret::new("b")]);
-        let value = old.sign("some.token");
-        assert_eq!(
-            signer.verify(value.as_bytes()),
-            Verdict::Verified {
-                token: "some.token",
-                secret: 1
-            }
-        );
-    }
-
-    #[test]
-    fn form_and_signature_are_told_apart() {
-        let signer = Signer::new(&[Secret::new("a")]);
-        for malformed in [
-            "", "s:", "s:x", "s:x.", "s:.y", "S:x.y", "x.y", "j:x.y", "s:.", ".",
-        ] {
-            assert_eq!(
-                signer.verify(malformed.as_bytes()),
-                Verdict::Malformed,
-                "{malformed}"
-            );
-        }
-        assert_eq!(signer.verify(b"s:\xff.y"), Verdict::Malformed);
-        assert_eq!(signer.verify(b"s:x.y"), Verdict::BadSignature);
-    }
-
-    #[test]
-    fn a_signer_without_secrets_trusts_nothing() {
-        let signer = Signer::new(&[]);
-        let value = signer.sign("x");
-        assert_eq!(signer.verify(value.as_bytes()), Verdict::Malformed);
-        assert_eq!(signer.verify(b"s:x.y"), Verdict::BadSignature);
-    }
-
-    #[test]
-    fn debug_shows_no_secret() {
-        let shown = format!("{:?}", Signer::new(&[Secret::new("hunter2")]));
-        assert_eq!(shown, "Signer(1 secrets)");
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::backend::Backend;
-use crate::harness::config::Config;
+use crate::harness::config::{Config, SECRET};
 use crate::harness::http::{Client, Request};
 use crate::harness::redis::{Connection, Redis};
 use crate::harness::session;
@@ -56,6 +56,30 @@ fn a_thousand_requests_of_known_sessions_cost_the_store_next_to_nothing() {
         .find_map(|line| line.strip_prefix("cloakroom_session_lookups_total{result=\"hit\"} "))
         .unwrap();
     assert!(hits.parse::<u64>().unwrap() >= 1000, "{hits}");
+}
+
+/// A connection on which a session was let in many times knows it no better than others do.
+#[test]
+fn on_one_connection_every_request_is_judged_by_itself() {
+    let backend = Backend::start();
+    session::over_each_store(&Config::to(backend.addr()), |store, proxy, _| {
+        let (alice, bob) = (proxy.sign_in(&ALICE), proxy.sign_in(&BOB));
+        let mut client = Client::connect(proxy.addr());
+        let mut status = |jar| client.request(&Request::get("/").cookies(jar)).status;
+        let value = session::sign(&session::token_of(&alice), SECRET);
+        let forged = session::jar(&session::sign(&session::token_of(&alice), "another secret"));
+        let theirs = session::sign(&session::token_of(&bob), SECRET);
+        let mac = |value: &str| value.rsplit_once('.').unwrap().1.to_owned();
+        let swapped = session::jar(&value.replace(&mac(&value), &mac(&theirs)));
+        for _ in 0..5 {
+            assert_eq!((status(&alice), status(&bob)), (200, 200), "{store}");
+            assert_eq!((status(&forged), status(&swapped)), (401, 401), "{store}");
+        }
+        assert_eq!(proxy.sign_out(&alice).status, 204, "{store}");
+        assert_eq!((status(&alice), status(&bob)), (401, 200), "{store}");
+        let again = proxy.sign_in(&ALICE);
+        assert_eq!((status(&again), status(&alice)), (200, 401), "{store}");
+    });
 }
 
 #[test]

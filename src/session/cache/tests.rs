@@ -56,6 +56,40 @@ fn a_copy_counts_until_its_record_changes() {
 }
 
 #[test]
+fn a_shortcut_leads_to_what_counts_and_is_meant() {
+    const SIGHT: u64 = 7;
+    let cache = Cache::new(10, Some(Duration::from_secs(3600)));
+    cache.proven(Instant::now());
+    let find = |is_meant: bool| cache.fresh_by_sight(SIGHT, |_| is_meant);
+    assert!(find(true).is_none());
+    let known = fill(&cache, KEY);
+    assert!(find(true).is_none(), "not noted");
+    cache.note_sight(SIGHT, &known);
+    assert!(Arc::ptr_eq(&find(true).unwrap(), &known));
+    assert!(find(false).is_none() && cache.fresh_by_sight(SIGHT + 1, |_| true).is_none());
+
+    cache.record_changed(KEY);
+    assert!(find(true).is_none(), "ended");
+    let newer = fill(&cache, KEY);
+    assert!(Arc::ptr_eq(&find(true).unwrap(), &newer), "of the same key");
+    cache.epoch_changed(USER);
+    assert!(find(true).is_none(), "signed out everywhere");
+    fill(&cache, KEY);
+    assert!(find(true).is_some());
+    cache.lost();
+    cache.proven(Instant::now());
+    assert!(find(true).is_none(), "of an earlier era");
+    fill(&cache, KEY);
+    assert!(find(true).is_some());
+    cache.lost();
+    assert!(find(true).is_none(), "nobody tells of changes");
+
+    let none = Cache::new(0, None);
+    none.note_sight(SIGHT, &fill(&none, KEY));
+    assert!(none.fresh_by_sight(SIGHT, |_| true).is_none());
+}
+
+#[test]
 fn what_was_read_before_a_change_is_not_put_in_after_it() {
     let cache = Cache::new(10, None);
     let (reading, known) = read(&cache, KEY);

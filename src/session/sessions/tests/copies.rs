@@ -50,9 +50,9 @@ async fn a_copy_lets_no_other_signature_in() {
         format!("{unsigned}.{mac}="),
         foreign,
     ];
-    // Before there is a copy, with one whose signature was never asked for, and with one
-    // whose signature is known.
-    for _ in 0..3 {
+    // Before there is a copy, with one whose signature was never asked for, with one whose
+    // signature is known, and with one to which there is a shortcut.
+    for _ in 0..4 {
         for forged in &forged {
             let reason = bench.reason(&cookies(&[forged])).await;
             assert_eq!(reason, Refusal::BadSignature, "{forged}");
@@ -68,6 +68,86 @@ async fn a_copy_lets_no_other_signature_in() {
     assert_eq!(bench.live(&cookie).await.secret, 1);
     bench.rules = rules(&["n"]);
     assert_eq!(bench.reason(&cookie).await, Refusal::BadSignature);
+}
+
+impl Bench {
+    /// Whether there is a shortcut from this cookie to a copy.
+    fn has_shortcut(&self, headers: &HeaderMap) -> bool {
+        let value = self.rules.only(headers).unwrap();
+        let usual = crate::wire::signature::Usual::of(value).unwrap();
+        let sight = self.rules.sight(usual.token());
+        let cache = &self.sessions.shared.cache;
+        cache.fresh_by_sight(sight, |_| true).is_some()
+    }
+}
+
+#[tokio::test]
+async fn a_shortcut_lets_its_own_session_in_while_that_lasts() {
+    let mut bench = cached(Duration::ZERO);
+    let (one, two) = (bench.signed_in("u1").await, bench.signed_in("u2").await);
+    for cookie in [&one, &two] {
+        bench.live(cookie).await;
+        assert!(!bench.has_shortcut(cookie));
+        bench.live(cookie).await;
+        assert!(bench.has_shortcut(cookie));
+    }
+    let session = bench.live(&one).await;
+    assert_eq!((session.user(), session.secret), ("u1", 0));
+    assert_eq!(bench.rules.key_text(&session.token), session.key());
+    // Who asks otherwise is the same.
+    let line = one[header::COOKIE].to_str().unwrap();
+    let value = line.strip_prefix("sid=").unwrap();
+    let mut quoted = HeaderMap::new();
+    let line = format!("a=b; sid = \"{value}\"");
+    quoted.insert(header::COOKIE, line.parse().unwrap());
+    assert!(Arc::ptr_eq(
+        &bench.live(&quoted).await.known,
+        &session.known
+    ));
+    // Two cookies of one's own, or of two users.
+    let mut both = one.clone();
+    both.append(header::COOKIE, two[header::COOKIE].clone());
+    assert_eq!(bench.reason(&both).await, Refusal::AmbiguousCookie);
+
+    bench.sessions.end(&bench.rules, &one).await.unwrap();
+    assert!(!bench.has_shortcut(&one) && bench.has_shortcut(&two));
+    assert_eq!(bench.reason(&one).await, Refusal::UnknownSession);
+    // With other secrets there is nothing that was verified.
+    bench.rules = rules(&["b"]);
+    assert!(!bench.has_shortcut(&two));
+    assert_eq!(bench.reason(&two).await, Refusal::BadSignature);
+    bench.rules = rules(&["b", "a"]);
+    for _ in 0..3 {
+        assert_eq!(bench.live(&two).await.secret, 1);
+    }
+}
+
+/// As if both tokens had the same sight, or two threads had written at once.
+#[tokio::test]
+async fn a_shortcut_that_leads_astray_lets_nobody_in() {
+    let bench = cached(Duration::ZERO);
+    let (one, two) = (bench.signed_in("u1").await, bench.signed_in("u2").await);
+    for cookie in [&one, &two, &one, &two] {
+        bench.live(cookie).await;
+    }
+    let (first, second) = (bench.live(&one).await, bench.live(&two).await);
+    let cache = &bench.sessions.shared.cache;
+    let sight = |session: &Session| bench.rules.sight(session.token.expose().as_bytes());
+    cache.note_sight(sight(&first), &second.known);
+    assert_eq!(bench.live(&one).await.user(), "u1");
+    assert_eq!(bench.live(&one).await.user(), "u1");
+    cache.note_sight(sight(&first), &second.known);
+    bench.sessions.end(&bench.rules, &one).await.unwrap();
+    assert_eq!(bench.reason(&one).await, Refusal::UnknownSession);
+    assert_eq!(bench.live(&two).await.user(), "u2");
+    // Nor is another's token signed for it.
+    let mixed = Session {
+        token: first.token.clone(),
+        ..second.clone()
+    };
+    let now = bench.clock.now();
+    assert!(bench.rules.cookie_again(&second, now, false).is_some());
+    assert!(bench.rules.cookie_again(&mixed, now, false).is_none());
 }
 
 #[tokio::test]
