@@ -100,12 +100,20 @@ impl LogQueue {
 
     /// Adds a line, or several, with their ends.
     pub fn push(&self, line: &[u8]) {
+        self.push_with(|waiting| waiting.extend_from_slice(line));
+    }
+
+    /// Adds the line that `write` writes at the end of what it is given, where others
+    /// stand already: so none is copied. The thread that writes waits for it.
+    pub fn push_with(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let most = MOST / self.shared.count.load(Ordering::Relaxed).max(1);
         let mut waiting = lock(&self.place.0);
-        if waiting.len().saturating_add(line.len()) > most {
+        let before = waiting.len();
+        write(&mut waiting);
+        if waiting.len() > most {
+            waiting.truncate(before);
             return;
         }
-        waiting.extend_from_slice(line);
         drop(waiting);
         // The thread says so before it looks for the last time: it finds this line, or
         // this finds that it sleeps.

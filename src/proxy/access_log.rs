@@ -1,7 +1,6 @@
 //! One line per request, once its response has been sent.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::io::Write;
 use std::net::IpAddr;
 
@@ -25,14 +24,6 @@ pub enum Format {
 #[derive(Clone)]
 pub struct AccessLog(Option<(LogQueue, Format)>);
 
-thread_local! {
-    /// Room for a line, from one to the next.
-    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// Bytes of it that are kept. Nearly every line fits.
-const ROOM_KEPT: usize = 1024;
-
 /// One line. Every field but the first ones may be unknown. Values come from
 /// outside; JSON escapes what must not reach a terminal, and the text form
 /// escapes it too.
@@ -51,7 +42,8 @@ pub struct Line<'a> {
     /// The request's method.
     pub method: &'a str,
     /// The request's host.
-    pub host: Option<&'a str>,
+    #[cfg_attr(test, serde(serialize_with = "tests::as_text_or_null"))]
+    pub host: Option<&'a [u8]>,
     /// The request's path, without its query, which may hold secrets.
     pub path: &'a str,
     /// The protocol the client spoke.
@@ -105,22 +97,25 @@ impl AccessLog {
         let Some((sink, format)) = &self.0 else {
             return;
         };
-        let mut text = ROOM.take();
-        let is_plain = match format {
-            Format::Json => line.write_json(&mut text),
-            Format::Text => {
-                line.write_text(&mut text);
-                false
+        sink.push_with(|out| {
+            let before = out.len();
+            let is_plain = match format {
+                Format::Json => line.write_json(out),
+                Format::Text => {
+                    line.write_text(out);
+                    false
+                }
+            };
+            out.push(b'\n');
+            if is_plain {
+                return;
             }
-        };
-        text.push(b'\n');
-        match is_plain {
-            true => sink.push(&text),
-            false => sink.push(&without_controls(&text)),
-        }
-        text.clear();
-        text.shrink_to(ROOM_KEPT);
-        ROOM.set(text);
+            let line = out.get(before..).unwrap_or_default();
+            if let Cow::Owned(escaped) = without_controls(line) {
+                out.truncate(before);
+                out.extend_from_slice(&escaped);
+            }
+        });
     }
 }
 
@@ -167,7 +162,7 @@ impl Line<'_> {
         client(out, self.client);
         // Methods, like the next names, have nothing to escape (RFC 9110 section 5.6.2).
         plain(out, b",\"method\":\"", self.method.as_bytes());
-        is_plain &= text(out, b",\"host\":", self.host.map(str::as_bytes));
+        is_plain &= text(out, b",\"host\":", self.host);
         is_plain &= text(out, b",\"path\":", Some(self.path.as_bytes()));
         plain(out, b",\"protocol\":\"", self.protocol.as_bytes());
         out.extend_from_slice(b",\"status\":");
@@ -201,11 +196,12 @@ impl Line<'_> {
             Some(client) => address(out, client),
             None => out.push(b'-'),
         }
+        let host = String::from_utf8_lossy(self.host.unwrap_or(b"-"));
         let _ = write!(
             out,
             " {} {}{} {} {:.1} ms",
             self.method,
-            self.host.unwrap_or("-").escape_debug(),
+            host.escape_debug(),
             self.path.escape_debug(),
             self.status,
             self.duration_ms.value(),
@@ -310,12 +306,25 @@ fn are_plain(bytes: &[u8; 8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::mpsc;
     use std::time::{Duration, SystemTime};
 
     use super::*;
+    use crate::base::log_queue;
 
     pub(super) fn as_text<S: serde::Serializer>(id: &[u8], to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(std::str::from_utf8(id).unwrap())
+    }
+
+    pub(super) fn as_text_or_null<S: serde::Serializer>(
+        host: &Option<&[u8]>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match host {
+            Some(host) => as_text(host, to),
+            None => to.serialize_none(),
+        }
     }
 
     fn plain_line() -> Line<'static> {
@@ -325,7 +334,7 @@ mod tests {
             request_id: b"a",
             client: None,
             method: "GET",
-            host: Some("a.example"),
+            host: Some(b"a.example"),
             path: "/",
             protocol: "HTTP/1.1",
             status: 200,
@@ -353,7 +362,7 @@ mod tests {
                     ..plain()
                 },
                 Line {
-                    host: some,
+                    host: some.map(str::as_bytes),
                     ..plain()
                 },
                 Line {
@@ -405,7 +414,7 @@ mod tests {
             request_id: b"a\"b",
             client: Some("::1".parse().unwrap()),
             method: "GET",
-            host: Some("a.example"),
+            host: Some(b"a.example"),
             path: "/\\\n\u{1b}é",
             protocol: "HTTP/1.1",
             status: 200,
@@ -431,6 +440,43 @@ mod tests {
             (line.host, line.user) = (None, None);
             (line.reason, line.upstream_ms) = (Some("no_cookie"), None);
         }
+    }
+
+    struct Sink(mpsc::Sender<Vec<u8>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.send(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_stand_behind_each_other_and_are_escaped_alone() {
+        let (sender, written) = mpsc::channel();
+        let (queue, thread) = log_queue::start(Sink(sender)).unwrap();
+        let log = AccessLog::new(queue, Format::Json);
+        let paths = ["/", "/\u{7f}\u{9b}\u{e9}", "/\"", "/a"];
+        let lines = paths.map(|path| Line {
+            path,
+            ..plain_line()
+        });
+        lines.iter().for_each(|line| log.write(line));
+        drop(thread);
+        let all = String::from_utf8(written.iter().flatten().collect()).unwrap();
+        assert!(
+            !all.contains(|c: char| c.is_control() && c != '\n'),
+            "{all:?}"
+        );
+        let all: Vec<serde_json::Value> = all
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(all, lines.map(|line| serde_json::to_value(line).unwrap()));
     }
 
     /// RUSTSEC-2025-0055, S-61.

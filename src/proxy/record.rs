@@ -227,7 +227,7 @@ impl Record {
             request_id: self.request_id.as_bytes(),
             client: self.client,
             method: self.method.as_str(),
-            host: self.host.as_ref().map(HostName::as_str),
+            host: self.host.as_ref().map(HostName::as_bytes),
             path: match &self.path {
                 Path::Asked(asked) => asked.path(),
                 Path::Copied(path) => path,

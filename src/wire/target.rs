@@ -42,10 +42,16 @@ impl HostName {
         host_in(&self.authority, self.length)
     }
 
+    /// The same as bytes, which are ASCII.
+    pub fn as_bytes(&self) -> &[u8] {
+        let bytes = self.authority.as_bytes();
+        bytes.get(..self.length).unwrap_or_default()
+    }
+
     /// The same in bytes of its own: the others are part of what was read with them.
     #[must_use]
     pub fn detached(&self) -> Self {
-        let copy = HeaderValue::from_bytes(self.as_str().as_bytes());
+        let copy = HeaderValue::from_bytes(self.as_bytes());
         Self {
             authority: copy.unwrap_or(HeaderValue::from_static("")),
             length: self.length,
