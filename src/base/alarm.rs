@@ -2,15 +2,17 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A timer that costs next to nothing to poll while it has not gone off: it knows whom it
 /// wakes already.
+#[derive(Default)]
 pub struct Alarm {
-    sleep: Pin<Box<Sleep>>,
+    /// `None`: it was never set.
+    sleep: Option<Pin<Box<Sleep>>>,
     /// Whom it wakes, as it is set now.
     known: Option<Waker>,
 }
@@ -19,31 +21,52 @@ impl Alarm {
     /// One that goes off at that moment. Needs a tokio timer.
     pub fn new(at: Instant) -> Self {
         Self {
-            sleep: Box::pin(sleep_until(at)),
+            sleep: Some(Box::pin(sleep_until(at))),
             known: None,
         }
     }
 
-    /// When it goes off.
-    pub fn at(&self) -> Instant {
-        self.sleep.deadline()
+    /// When it goes off, or went off; `None`: never.
+    pub fn at(&self) -> Option<Instant> {
+        Some(self.sleep.as_ref()?.deadline())
     }
 
     /// Sets it anew.
     pub fn set(&mut self, at: Instant) {
-        self.sleep.as_mut().reset(at);
+        match &mut self.sleep {
+            Some(sleep) => sleep.as_mut().reset(at),
+            None => self.sleep = Some(Box::pin(sleep_until(at))),
+        }
         self.known = None;
+    }
+
+    /// Ready at this moment. It stays set where it goes off before, and is set anew when
+    /// it does: that is seldom where moments come one after the other.
+    pub fn poll_until(&mut self, at: Instant, context: &mut Context<'_>) -> Poll<()> {
+        if self.at().is_none_or(|set| set > at) {
+            self.set(at);
+        }
+        loop {
+            ready!(self.poll(context));
+            if self.at().is_some_and(|set| set >= at) {
+                return Poll::Ready(());
+            }
+            self.set(at);
+        }
     }
 
     /// Ready once it has gone off.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(sleep) = &mut self.sleep else {
+            return Poll::Pending;
+        };
         let is_known = |known: &Waker| known.will_wake(context.waker());
-        if self.known.as_ref().is_some_and(is_known) && !self.sleep.is_elapsed() {
+        if self.known.as_ref().is_some_and(is_known) && !sleep.is_elapsed() {
             return Poll::Pending;
         }
         // A task that has much to do is late all the same; and whom it did not look at it
         // would not wake.
-        let polled = pin!(unconstrained(self.sleep.as_mut())).poll(context);
+        let polled = pin!(unconstrained(sleep.as_mut())).poll(context);
         self.known = polled.is_pending().then(|| context.waker().clone());
         polled
     }
@@ -81,7 +104,28 @@ mod tests {
         }
         poll_fn(|context| alarm.poll(context)).await;
         assert!(begin.elapsed() >= 2 * SPAN && begin.elapsed() < 3 * SPAN);
-        assert_eq!(alarm.at(), begin + 2 * SPAN);
+        assert_eq!(alarm.at(), Some(begin + 2 * SPAN));
+    }
+
+    /// One moment after the other, each later than the one before: the alarm is set when
+    /// it goes off, and none of them is missed. An earlier one is not either.
+    #[tokio::test(start_paused = true)]
+    async fn it_goes_off_at_the_moment_that_is_waited_for() {
+        let mut alarm = Alarm::default();
+        for wait in [SPAN, 3 * SPAN, SPAN / 10] {
+            for _ in 0..5 {
+                let due = Instant::now() + wait;
+                let waits = poll_fn(|context| alarm.poll_until(due, context));
+                assert!(tokio::time::timeout(wait / 3, waits).await.is_err());
+            }
+            let begin = Instant::now();
+            poll_fn(|context| alarm.poll_until(begin + wait, context)).await;
+            let took = begin.elapsed();
+            assert!(
+                took >= wait && took < wait + Duration::from_millis(2),
+                "{took:?}"
+            );
+        }
     }
 
     #[tokio::test(start_paused = true)]

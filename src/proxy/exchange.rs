@@ -116,8 +116,8 @@ pub fn exchange(
         // What has to be waited for next has only this to live beside it.
         let (wish, id) = (&begun.wish, &begun.id);
         let (mut response, mut lease) = match answered(result, &mut record, state, wish, id) {
-            Ok(answered) => answered,
-            Err((response, tunnel)) => {
+            Answered::Sent(response, lease) => (response, lease),
+            Answered::Tunnel(response, tunnel) => {
                 tunnel.start(record);
                 return response;
             }
@@ -164,22 +164,29 @@ pub fn exchange(
     })
 }
 
-/// The answer that a request came to, with the connection that it comes over; or that of a
-/// tunnel, which is to be started.
+/// What a request is answered with.
+enum Answered {
+    /// This, which comes over this connection, unless it is ours.
+    Sent(Response<Content>, Option<Lease>),
+    /// This, and a tunnel, which is to be started.
+    Tunnel(Response<Answer>, Tunnel),
+}
+
+/// What becomes of what a request came to.
 fn answered(
     result: Result<Outcome, Failure>,
     record: &mut Record,
     state: &State,
     wish: &Wish,
     id: &HeaderValue,
-) -> Result<(Response<Content>, Option<Lease>), (Response<Answer>, Tunnel)> {
+) -> Answered {
     match result {
         Ok(Outcome::Tunnel(response, took, tunnel)) => {
             record.upstream = Some(took);
             record.status = Some(response.status());
-            Err((response.map(|_| Answer::of_tunnel()), tunnel))
+            Answered::Tunnel(response.map(|_| Answer::of_tunnel()), tunnel)
         }
-        Ok(Outcome::Own(response)) => Ok((response.map(Content::Own), None)),
+        Ok(Outcome::Own(response)) => Answered::Sent(response.map(Content::Own), None),
         Ok(Outcome::Forwarded(answer)) => {
             record.upstream = Some(answer.took);
             let idle = state.body_idle_timeout;
@@ -187,11 +194,11 @@ fn answered(
                 let body = Guarded::new(body).idle(idle).trailers(Trailers::Pass);
                 Content::Forwarded(body)
             };
-            Ok((answer.response.map(guard), Some(answer.lease)))
+            Answered::Sent(answer.response.map(guard), Some(answer.lease))
         }
         Err(failure) => {
             let refused = refuse(state, record, &failure, wish, id);
-            Ok((refused.map(Content::Own), None))
+            Answered::Sent(refused.map(Content::Own), None)
         }
     }
 }

@@ -351,7 +351,7 @@ impl Watchdog {
         let next = self.deadlines.next();
         if next != NEVER {
             let at = self.deadlines.instant(next);
-            if at < self.alarm.at() {
+            if self.alarm.at().is_none_or(|set| at < set) {
                 self.alarm.set(at);
             }
         }

@@ -22,9 +22,7 @@ use super::settings::UpstreamSettings;
 use super::standing::{Fleet, Group};
 use crate::base::refusal::{Failure, Refusal};
 use crate::wire::body::{Body, BodyFate, BodyWatch};
-use crate::wire::hop::{
-    check_response_framing, has_plain_length, remove_for_next, write_length_anew,
-};
+use crate::wire::hop::{check_response_framing, remove_for_next, write_length_anew};
 use crate::wire::present::{Field, Present};
 use crate::wire::upgrade::{Handshake, Over};
 
@@ -143,9 +141,14 @@ impl Upstream {
         };
         loop {
             let address = self.choose(tried)?;
-            let leased = match handshake {
-                None => address.lease(want).await,
-                Some(_) => address.lease_for_socket(want).await,
+            let at_hand = match (handshake, want) {
+                (None, Want::Any) => address.take(),
+                _ => None,
+            };
+            let leased = match at_hand {
+                Some(lease) => Ok(lease),
+                // Rare: not within the future of every request.
+                None => Box::pin(address.lease_for(want, handshake.is_some())).await,
             };
             let mut lease = match leased {
                 Ok(lease) => lease,
@@ -166,7 +169,7 @@ impl Upstream {
             if handshake.is_some()
                 && let Some(stream) = lease.stream()
             {
-                self.check_takes_sockets(address, stream).await?;
+                Box::pin(self.check_takes_sockets(address, stream)).await?;
             }
             let attempt = self.attempt(address, lease, slot, sent, outbound);
             match attempt.await {
@@ -225,8 +228,9 @@ impl Upstream {
         let limit = self.settings.response_timeout;
         let start = Instant::now();
         let answered = {
-            let answered = pin!(lease.send(slot, fitting));
-            wait(limit, answered, sent, outbound.ending).await
+            let (answered, alarm) = lease.send(slot, fitting);
+            let answered = pin!(answered);
+            wait(limit, alarm, answered, sent, outbound.ending).await
         };
         let answered = match answered {
             Waited::Answered(answered) => answered,
@@ -314,11 +318,11 @@ impl Upstream {
             }
         };
         let present = Present::of(response.headers());
-        let to_check = present.any(Field::ContentLength, Field::TransferEncoding)
-            && !has_plain_length(response.headers(), present);
-        if to_check {
+        // Over HTTP/1.1 that was looked at when the head was read.
+        if lease.is_http2() && present.any(Field::ContentLength, Field::TransferEncoding) {
             check_response_framing(response.headers(), response.version())
                 .map_err(|_| self.invalid(address, "framed its response ambiguously"))?;
+            write_length_anew(response.headers_mut());
         }
         if asks_for_bound(&response) {
             lease.retire();
@@ -328,9 +332,6 @@ impl Upstream {
             *response.version_mut() = Version::HTTP_11;
         }
         remove_for_next(response.headers_mut(), present);
-        if to_check {
-            write_length_anew(response.headers_mut());
-        }
         if let Some(handshake) = agreed {
             handshake.agree(&mut response);
         }

@@ -1,12 +1,14 @@
 //! How long an answer is waited for.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::request::Ending;
+use crate::base::alarm::Alarm;
 use crate::base::refusal::Refusal;
 use crate::wire::body::BodyWatch;
 
@@ -28,19 +30,25 @@ const UNWATCHED: Duration = Duration::from_millis(250);
 /// How long an application may still answer a request whose session is over.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// Waits for `answered`, `limit` long from the moment when the request's body has been
+/// Waits for `answered`, with the help of an alarm, `limit` long from the moment when the request's body has been
 /// sent, or the application stopped taking it, more or less; not for longer than the
 /// session of the request lives, but for a moment.
 pub async fn wait<F: Future>(
     limit: Duration,
+    alarm: &mut Alarm,
     mut answered: Pin<&mut F>,
     sent: Option<&BodyWatch>,
     ending: Ending<'_>,
 ) -> Waited<F::Output> {
-    match timeout(limit.min(UNWATCHED), answered.as_mut()).await {
-        Ok(output) => Waited::Answered(output),
+    let due = Instant::now() + limit.min(UNWATCHED);
+    let early = poll_fn(|context| match answered.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => alarm.poll_until(due, context).map(|()| None),
+    });
+    match early.await {
+        Some(output) => Waited::Answered(output),
         // Rare: not within the future of every request.
-        Err(_) => Box::pin(wait_on(limit, answered, sent, ending)).await,
+        None => Box::pin(wait_on(limit, answered, sent, ending)).await,
     }
 }
 
@@ -85,7 +93,7 @@ async fn wait_on<F: Future>(
 mod tests {
     use std::pin::pin;
 
-    use tokio::time::{Instant, sleep};
+    use tokio::time::sleep;
 
     use super::*;
     use crate::base::BoxFuture;
@@ -111,7 +119,7 @@ mod tests {
                 Refusal::SessionEnded
             }))
         };
-        let waited = wait(LIMIT, answered, None, &ending).await;
+        let waited = wait(LIMIT, &mut Alarm::default(), answered, None, &ending).await;
         (waited, start.elapsed())
     }
 

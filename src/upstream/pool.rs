@@ -17,6 +17,7 @@ use super::http1;
 use super::multiplex::{Connections, Stream};
 use super::settings::{Scheme, UpstreamAddress, UpstreamSettings};
 use super::standing::Group;
+use crate::base::alarm::Alarm;
 use crate::base::refusal::{Failure, Refusal};
 
 pub use lease::{Fitting, Unanswered};
@@ -67,6 +68,7 @@ enum Sweeper {
 
 struct Idle {
     connection: Box<http1::Connection>,
+    alarm: Alarm,
     since: Instant,
 }
 
@@ -100,6 +102,9 @@ pub struct Lease {
     /// For how long it was idle; `None`: it is fresh.
     idle: Option<Duration>,
     may_return: bool,
+    /// Goes off while its answer is waited for. It is kept with the connection, so that
+    /// it need not be set for each request.
+    alarm: Alarm,
 }
 
 enum Carrier {
@@ -163,7 +168,7 @@ impl Address {
     /// # Errors
     ///
     /// Those of [`connect`].
-    pub async fn lease_for_socket(self: &Arc<Self>, want: Want) -> Result<Lease, Failure> {
+    async fn lease_for_socket(self: &Arc<Self>, want: Want) -> Result<Lease, Failure> {
         if self.address.scheme != Scheme::Https {
             return self.lease(want).await;
         }
@@ -178,6 +183,18 @@ impl Address {
                 self.lease(want).await
             }
             opened => opened,
+        }
+    }
+
+    /// A connection for a WebSocket, or for any other request.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`connect`].
+    pub async fn lease_for(self: &Arc<Self>, want: Want, socket: bool) -> Result<Lease, Failure> {
+        match socket {
+            true => self.lease_for_socket(want).await,
+            false => self.lease(want).await,
         }
     }
 
@@ -200,7 +217,7 @@ impl Address {
 
     /// The connection that was used last and can take a request at once.
     /// Drops those that have been closed or are too old.
-    fn take(self: &Arc<Self>) -> Option<Lease> {
+    pub fn take(self: &Arc<Self>) -> Option<Lease> {
         if self.is_http2.load(Ordering::Relaxed)
             && let Some(stream) = self.streams.take()
         {
@@ -220,14 +237,16 @@ impl Address {
             if !last.is_over(now, longest, &mut Context::from_waker(Waker::noop())) {
                 drop(idle);
                 let age = now.saturating_duration_since(last.since);
-                return Some(self.lend(Carrier::Http1(Some(last.connection)), Some(age)));
+                let mut lease = self.lend(Carrier::Http1(Some(last.connection)), Some(age));
+                lease.alarm = last.alarm;
+                return Some(lease);
             }
         }
         None
     }
 
     /// Keeps a connection for the next request.
-    fn keep(self: &Arc<Self>, mut connection: Box<http1::Connection>) {
+    fn keep(self: &Arc<Self>, mut connection: Box<http1::Connection>, alarm: Alarm) {
         let most = self.settings.pool_idle;
         if most == 0 {
             return;
@@ -236,6 +255,7 @@ impl Address {
         let now = Instant::now();
         let mut last = Idle {
             connection,
+            alarm,
             since: now,
         };
         let is_over = match &*self.sweeper() {
@@ -384,6 +404,7 @@ impl Address {
             load: Load::new(self),
             idle,
             may_return: true,
+            alarm: Alarm::default(),
         }
     }
 

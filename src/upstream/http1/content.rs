@@ -1,12 +1,12 @@
 //! Where the content of an answer ends (RFC 9112 sections 6 and 7.1).
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::Frame;
 
 use super::connection::Error;
-use crate::wire::hop::check_response_framing;
+use crate::wire::hop::{check_response_framing, write_length_anew};
 
 /// The longest line with the size of a chunk, its extensions included, in bytes.
 const SIZE_LINE: usize = 4096;
@@ -52,27 +52,40 @@ pub(super) enum Taken {
 }
 
 impl Framing {
-    /// Of the answer to a request (RFC 9112 section 6.3).
+    /// Of the answer to a request with this method (RFC 9112 section 6.3). `is_framed`: a
+    /// field says where its content ends. A length is written anew as the one plain number
+    /// that it means.
     ///
     /// # Errors
     ///
     /// [`Error::Framing`] where two recipients could see two ends.
-    pub(super) fn of(response: &Response<()>, method: &Method) -> Result<Self, Error> {
-        let (status, headers) = (response.status(), response.headers());
-        let is_empty = status.is_informational()
-            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-            || *method == Method::HEAD;
-        if is_empty {
+    pub(super) fn of(
+        response: &mut Response<()>,
+        is_framed: bool,
+        method: &Method,
+    ) -> Result<Self, Error> {
+        let (status, version) = (response.status(), response.version());
+        let is_interim = status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS;
+        if is_interim {
             return Ok(Self::Ended);
         }
-        let length = headers.get(CONTENT_LENGTH);
-        if length.is_none() && !headers.contains_key(TRANSFER_ENCODING) {
+        let headers = response.headers_mut();
+        if is_framed {
+            check_response_framing(headers, version).map_err(|_| Error::Framing)?;
+            write_length_anew(headers);
+        }
+        let has_none = matches!(
+            status,
+            StatusCode::SWITCHING_PROTOCOLS | StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        );
+        if has_none || *method == Method::HEAD {
+            return Ok(Self::Ended);
+        }
+        if !is_framed {
             return Ok(Self::Close);
         }
-        check_response_framing(headers, response.version()).map_err(|_| Error::Framing)?;
-        // The check lets pass no other coding than this one, and no other lengths than
-        // equal ones.
-        let Some(length) = length else {
+        // The check lets pass no other coding than this one.
+        let Some(length) = headers.get(CONTENT_LENGTH) else {
             return Ok(Self::Chunked(Chunk::Size));
         };
         let length = length.to_str().ok().and_then(|length| length.parse().ok());

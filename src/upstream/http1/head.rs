@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
-use http::header::CONNECTION;
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
 
@@ -82,8 +82,9 @@ pub(super) fn take(
     if let Some(reason) = reason {
         response.extensions_mut().insert(reason);
     }
-    let keep_alive = read_fields(&bytes, places, version, response.headers_mut())?;
-    let framing = Framing::of(&response, method)?;
+    let read = read_fields(&bytes, places, version, response.headers_mut())?;
+    let framing = Framing::of(&mut response, read.is_framed, method)?;
+    let keep_alive = read.keep_alive;
     Ok(Some(Head {
         response,
         framing,
@@ -91,30 +92,41 @@ pub(super) fn take(
     }))
 }
 
-/// Whether another request may follow an answer with these fields.
+/// What the fields say of the connection.
+struct Read {
+    /// Whether another request may follow.
+    keep_alive: bool,
+    /// Whether one of them says where the content ends.
+    is_framed: bool,
+}
+
 fn read_fields(
     bytes: &Bytes,
     places: &[Place],
     version: Version,
     headers: &mut HeaderMap,
-) -> Result<bool, Error> {
+) -> Result<Read, Error> {
     // Some are written beside them.
     headers.reserve(places.len().saturating_add(4));
     let mut keep_alive = version == Version::HTTP_11;
-    let mut closes = false;
+    let (mut closes, mut is_framed) = (false, false);
     for &[name, name_end, value, value_end] in places {
         let name = bytes.get(name..name_end).unwrap_or_default();
         let name =
             HeaderName::from_bytes(name).map_err(|_| Error::Head(httparse::Error::HeaderName))?;
         let value = HeaderValue::from_maybe_shared(bytes.slice(value..value_end))
             .map_err(|_| Error::Head(httparse::Error::HeaderValue))?;
+        is_framed |= name == CONTENT_LENGTH || name == TRANSFER_ENCODING;
         if name == CONNECTION {
             closes |= has_option(&value, b"close");
             keep_alive |= has_option(&value, b"keep-alive");
         }
         headers.append(name, value);
     }
-    Ok(keep_alive && !closes)
+    Ok(Read {
+        keep_alive: keep_alive && !closes,
+        is_framed,
+    })
 }
 
 fn has_option(value: &HeaderValue, option: &[u8]) -> bool {

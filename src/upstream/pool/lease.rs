@@ -61,78 +61,23 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// The connection's, which holds the request where HTTP/2 sent nothing of it.
+    /// The connection's, which holds the request where HTTP/2 sent nothing of it. The alarm
+    /// is for whoever waits.
     pub fn send(
         &mut self,
         slot: &mut Option<Request<Body>>,
         fitting: Fitting<'_>,
-    ) -> impl Future<Output = Result<Response<Inbound>, Box<Unanswered>>> {
+    ) -> (
+        impl Future<Output = Result<Response<Inbound>, Box<Unanswered>>>,
+        &mut Alarm,
+    ) {
         // What there is to be written is made before there is anything to wait for: a
         // future that held the request would be copied with it.
-        let sent = self.begin(slot, fitting);
-        answered(sent)
+        let may_be_dead = self.may_be_dead();
+        let (carrier, dress) = (&mut self.carrier, &self.load.0.dress);
+        let sent = carrier.begin(slot, fitting, dress, may_be_dead);
+        (answered(sent), &mut self.alarm)
     }
-
-    fn begin(
-        &mut self,
-        slot: &mut Option<Request<Body>>,
-        Fitting { outbound, settings }: Fitting<'_>,
-    ) -> Result<Sent<'_, impl Future<Output = Answered> + use<>>, Box<Unanswered>> {
-        let Some(request) = slot else {
-            return Err(Unanswered::refused(Refusal::InternalError));
-        };
-        let may_repeat = self.may_be_dead() && may_be_repeated(request);
-        let dress = &self.load.0.dress;
-        let own_host = outbound.wants_own_host(settings);
-        let handshake = outbound.handshake;
-        let place = match &mut self.carrier {
-            Carrier::Http1(place) => place,
-            Carrier::Http2(stream) => {
-                let prepared = outbound.prepared(request, settings);
-                let mut prepared = prepared.map_err(Unanswered::refused)?;
-                let fits = dress.put_on(&mut prepared, true, own_host, handshake);
-                fits.map_err(Unanswered::refused)?;
-                let original = match may_repeat {
-                    true => None,
-                    false => slot.take().map(Box::new),
-                };
-                return Ok(Sent::Http2 {
-                    answer: stream.sender.try_send_request(prepared),
-                    stream,
-                    original,
-                });
-            }
-        };
-        let Some(connection) = place
-            .as_mut()
-            .and_then(|connection| (!connection.is_stale()).then_some(connection))
-        else {
-            return Err(Box::new(Unanswered::Http1(http1::Error::Stale)));
-        };
-        let begun = match handshake {
-            None => {
-                let host = own_host.then(|| dress.host()).transpose();
-                let host = host.map_err(Unanswered::refused)?;
-                let target = outbound.path_and_query(request);
-                connection.begin(request, target.as_str(), |request, lines| {
-                    outbound.write_fields(request, settings, host, lines)
-                })
-            }
-            // What asks for a WebSocket is written into a map.
-            Some(_) => outbound
-                .prepared(request, settings)
-                .and_then(|mut prepared| {
-                    dress.put_on(&mut prepared, false, own_host, handshake)?;
-                    begin_as_it_is(connection, &mut prepared)
-                }),
-        };
-        begun.map_err(Unanswered::refused)?;
-        if !may_repeat {
-            *slot = None;
-        }
-        Ok(Sent::Http1(place))
-    }
-
     /// Sends a request of our own as it is.
     ///
     /// # Errors
@@ -205,8 +150,68 @@ impl Lease {
         if self.may_return
             && let Some(connection) = connection
         {
-            self.load.0.keep(connection);
+            self.load.0.keep(connection, self.alarm);
         }
+    }
+}
+
+impl Carrier {
+    fn begin(
+        &mut self,
+        slot: &mut Option<Request<Body>>,
+        Fitting { outbound, settings }: Fitting<'_>,
+        dress: &Dress,
+        may_be_dead: bool,
+    ) -> Result<Sent<'_, impl Future<Output = Answered> + use<>>, Box<Unanswered>> {
+        let Some(request) = slot else {
+            return Err(Unanswered::refused(Refusal::InternalError));
+        };
+        let may_repeat = may_be_dead && may_be_repeated(request);
+        let own_host = outbound.wants_own_host(settings);
+        let handshake = outbound.handshake;
+        let place = match self {
+            Carrier::Http1(place) => place,
+            Carrier::Http2(stream) => {
+                let prepared = outbound.prepared(request, settings);
+                let mut prepared = prepared.map_err(Unanswered::refused)?;
+                let fits = dress.put_on(&mut prepared, true, own_host, handshake);
+                fits.map_err(Unanswered::refused)?;
+                let original = match may_repeat {
+                    true => None,
+                    false => slot.take().map(Box::new),
+                };
+                return Ok(Sent::Http2 {
+                    answer: stream.sender.try_send_request(prepared),
+                    stream,
+                    original,
+                });
+            }
+        };
+        let Some(connection) = place.as_mut() else {
+            return Err(Box::new(Unanswered::Http1(http1::Error::Stale)));
+        };
+        let begun = match handshake {
+            None => {
+                let host = own_host.then(|| dress.host()).transpose();
+                let host = host.map_err(Unanswered::refused)?;
+                let target = outbound.path_and_query(request);
+                connection.begin(request, target.as_str(), |request, lines| {
+                    outbound.write_fields(request, settings, host, lines)
+                })
+            }
+            // What asks for a WebSocket is written into a map.
+            Some(_) => outbound
+                .prepared(request, settings)
+                .and_then(|mut prepared| {
+                    dress.put_on(&mut prepared, false, own_host, handshake)?;
+                    begin_as_it_is(connection, &mut prepared)
+                }),
+        };
+        begun.map_err(Unanswered::refused)?;
+        if !may_repeat {
+            *slot = None;
+        }
+        Ok(Sent::Http1(place))
     }
 }
 
