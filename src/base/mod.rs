@@ -2,6 +2,7 @@
 
 pub mod alarm;
 pub mod clock;
+pub mod company;
 pub mod crypto;
 pub mod histogram;
 pub mod identity;

@@ -13,6 +13,7 @@ use super::bare::Bare;
 use super::deadlines::Deadlines;
 use super::frames::Frames;
 use super::scan::Scanner;
+use crate::base::company::lets_others_go;
 
 /// What every HTTP/2 connection with prior knowledge begins with (RFC 9113
 /// section 3.4).
@@ -171,6 +172,8 @@ pub struct Stream<T> {
     /// Whether the client has shut down its sending side after a request that
     /// is still being answered.
     half_closed: bool,
+    /// With the first bytes of the answer to this request others were let go first.
+    put_off: u64,
 }
 
 impl<T: Io> Stream<T> {
@@ -186,6 +189,7 @@ impl<T: Io> Stream<T> {
             followed: Bytes::new(),
             bare,
             half_closed: false,
+            put_off: 0,
         }
     }
 
@@ -204,6 +208,14 @@ impl<T: Io> Stream<T> {
             // Whoever writes next gets the error as well.
             Err(_) => Poll::Ready(()),
         }
+    }
+
+    /// Whether the first bytes of an answer of HTTP/1 are put off. (HTTP/2 gathers what it
+    /// writes by itself.)
+    fn lets_others_go(&mut self, context: &Context<'_>) -> bool {
+        let requests = self.requests();
+        let mut asked = std::mem::replace(&mut self.put_off, requests) == requests;
+        lets_others_go(&mut asked, context)
     }
 
     /// The requests that the parser has read.
@@ -354,6 +366,9 @@ impl<T: Io> AsyncWrite for Stream<T> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.lets_others_go(context) {
+            return Poll::Pending;
+        }
         let result = self.write(context, bytes);
         self.noted(result, context)
     }
@@ -363,6 +378,9 @@ impl<T: Io> AsyncWrite for Stream<T> {
         context: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.lets_others_go(context) {
+            return Poll::Pending;
+        }
         // The parser's refusals come in one piece.
         let result = match pieces {
             [piece] => self.write(context, piece),

@@ -16,6 +16,7 @@ use super::head::{self, Head, Place};
 use super::inbound::Inbound;
 use super::outgoing::Outgoing;
 use super::raw::{Pipe, Raw};
+use crate::base::company::lets_others_go;
 use crate::base::refusal::Failure;
 use crate::upstream::connect::Open;
 use crate::wire::body::Body;
@@ -170,7 +171,9 @@ impl Connection {
     ///
     /// Whatever happens before the head is there.
     pub async fn answer(place: &mut Option<Box<Self>>) -> Result<Response<Inbound>, Error> {
+        let mut asked = false;
         let head = std::future::poll_fn(|context| match place {
+            _ if lets_others_go(&mut asked, context) => Poll::Pending,
             Some(connection) => connection.poll_head(context),
             None => Poll::Ready(Err(Error::Stale)),
         })
