@@ -5,6 +5,7 @@
 //! time, as plainly as possible and with nothing of Cloakroom's own code: an
 //! error would have to be made twice to go unnoticed.
 
+pub mod answer;
 pub mod config;
 pub mod cookie;
 pub mod express_record;

@@ -14,6 +14,7 @@ use hyper::upgrade::OnUpgrade;
 use super::answer::{Answer, Content};
 use super::begun::Begun;
 use super::endpoints::{self, Endpoint};
+use super::outcome::{Answered, Outcome, answered, refuse};
 use super::record::Record;
 use super::respond::{self, Wish};
 use super::set_cookie;
@@ -23,8 +24,6 @@ use crate::base::BoxFuture;
 use crate::base::refusal::{Failure, Refusal};
 use crate::policy::{self, Asker, Decision, OnRefusal, Route};
 use crate::session::Lookup;
-use crate::upstream::http1::Inbound;
-use crate::upstream::pool::Lease;
 use crate::upstream::request::{Outbound, REQUEST_ID};
 use crate::wire::body::{Body, BodyFate, BodyWatch, Guarded, Trailers};
 use crate::wire::caching::is_for_all;
@@ -55,17 +54,6 @@ pub struct Exchange {
     pub target: Target,
     /// What is noted of it.
     pub record: Box<Record>,
-}
-
-/// What a request came to: an answer of our own, or the application's.
-pub enum Outcome {
-    /// Ours.
-    Own(Response<Body>),
-    /// The application's, with its connection.
-    Forwarded(crate::upstream::Answer),
-    /// The application's, which ends HTTP on this connection or stream, and
-    /// how long it took to come.
-    Tunnel(Response<Inbound>, Duration, Tunnel),
 }
 
 /// How a request goes on.
@@ -162,58 +150,6 @@ pub fn exchange(
         record.status = Some(response.status());
         response.map(|body| Answer::new(first, body, begun.is_head, lease, record))
     })
-}
-
-/// What a request is answered with.
-enum Answered {
-    /// This, which comes over this connection, unless it is ours.
-    Sent(Response<Content>, Option<Lease>),
-    /// This, and a tunnel, which is to be started.
-    Tunnel(Response<Answer>, Tunnel),
-}
-
-/// What becomes of what a request came to.
-fn answered(
-    result: Result<Outcome, Failure>,
-    record: &mut Record,
-    state: &State,
-    wish: &Wish,
-    id: &HeaderValue,
-) -> Answered {
-    match result {
-        Ok(Outcome::Tunnel(response, took, tunnel)) => {
-            record.upstream = Some(took);
-            record.status = Some(response.status());
-            Answered::Tunnel(response.map(|_| Answer::of_tunnel()), tunnel)
-        }
-        Ok(Outcome::Own(response)) => Answered::Sent(response.map(Content::Own), None),
-        Ok(Outcome::Forwarded(answer)) => {
-            record.upstream = Some(answer.took);
-            let idle = state.body_idle_timeout;
-            let guard = |body| {
-                let body = Guarded::new(body).idle(idle).trailers(Trailers::Pass);
-                Content::Forwarded(body)
-            };
-            Answered::Sent(answer.response.map(guard), Some(answer.lease))
-        }
-        Err(failure) => {
-            let refused = refuse(state, record, &failure, wish, id);
-            Answered::Sent(refused.map(Content::Own), None)
-        }
-    }
-}
-
-/// The answer to a request that failed, which is logged and noted.
-fn refuse(
-    state: &State,
-    record: &mut Record,
-    failure: &Failure,
-    wish: &Wish,
-    id: &HeaderValue,
-) -> Response<Body> {
-    respond::log(failure, id);
-    record.reason = Some(failure.refusal);
-    respond::refusal(state, failure.refusal, wish.form(), id)
 }
 
 /// Whole seconds, and enough of them.

@@ -6,6 +6,7 @@ mod begun;
 pub mod endpoints;
 pub mod exchange;
 pub mod leash;
+mod outcome;
 pub mod record;
 pub mod request_id;
 pub mod respond;

@@ -3,8 +3,6 @@
 use std::error::Error as StdError;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,8 +16,10 @@ use tokio::time::{Instant, Sleep};
 use crate::base::refusal::Refusal;
 
 mod trailers;
+mod watch;
 
 pub use trailers::Trailers;
+pub use watch::{BodyFate, BodyWatch};
 
 /// The body of a request to an upstream, or of a response of our own.
 #[derive(Debug, Default)]
@@ -62,72 +62,6 @@ impl BodyError {
             Self::Short | Self::Broken(_) => Refusal::BadRequestBody,
             Self::SessionOver => Refusal::SessionEnded,
         }
-    }
-}
-
-/// What became of a body, told apart from whoever it was handed to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyFate {
-    /// Nothing has gone wrong so far.
-    Fine,
-    /// More bytes than allowed.
-    TooLarge,
-    /// No byte for the idle time.
-    Idle,
-    /// It broke off, or ended too early.
-    Broken,
-}
-
-/// The far end of a [`Guarded`] body that somebody else consumes.
-#[derive(Clone, Debug, Default)]
-pub struct BodyWatch(Arc<Watched>);
-
-#[derive(Debug, Default)]
-struct Watched {
-    fate: AtomicU8,
-    bytes: AtomicU64,
-    ended: AtomicBool,
-    waiting: AtomicBool,
-}
-
-impl BodyWatch {
-    /// What has gone wrong, if anything.
-    pub fn fate(&self) -> BodyFate {
-        match self.0.fate.load(Ordering::Acquire) {
-            1 => BodyFate::TooLarge,
-            2 => BodyFate::Idle,
-            3 => BodyFate::Broken,
-            _ => BodyFate::Fine,
-        }
-    }
-
-    /// The bytes of data that have passed.
-    pub fn bytes(&self) -> u64 {
-        self.0.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Whether the body has been passed on whole.
-    pub fn is_complete(&self) -> bool {
-        self.0.ended.load(Ordering::Acquire)
-    }
-
-    /// Whether the next piece is being waited for: whoever consumes the body
-    /// has taken all that came.
-    pub fn is_waiting(&self) -> bool {
-        self.0.waiting.load(Ordering::Relaxed)
-    }
-
-    fn wait(&self, waiting: bool) {
-        self.0.waiting.store(waiting, Ordering::Relaxed);
-    }
-
-    fn fail(&self, error: &BodyError) {
-        let fate = match error {
-            BodyError::TooLarge => 1,
-            BodyError::Idle => 2,
-            BodyError::Short | BodyError::Broken(_) | BodyError::SessionOver => 3,
-        };
-        self.0.fate.store(fate, Ordering::Release);
     }
 }
 
@@ -199,7 +133,7 @@ impl<B> Guarded<B> {
     pub fn watch(&mut self) -> BodyWatch {
         let bytes = self.bytes;
         let watch = self.watch.get_or_insert_with(BodyWatch::default);
-        watch.0.bytes.store(bytes, Ordering::Relaxed);
+        watch.passed(bytes);
         watch.clone()
     }
 
@@ -223,7 +157,7 @@ impl<B> Guarded<B> {
 
     fn complete(&self) {
         if let Some(watch) = &self.watch {
-            watch.0.ended.store(true, Ordering::Release);
+            watch.complete();
         }
     }
 
@@ -234,7 +168,7 @@ impl<B> Guarded<B> {
             return Err(BodyError::TooLarge);
         }
         if let Some(watch) = &self.watch {
-            watch.0.bytes.store(self.bytes, Ordering::Relaxed);
+            watch.passed(self.bytes);
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What becomes of a connection that was taken from the pool.
 
 use std::future::Future;
+use std::pin::Pin;
 
 use http::uri::PathAndQuery;
 use http::{Request, Response};
@@ -18,7 +19,8 @@ use crate::wire::fields::Sink as _;
 enum Sent<'l, F> {
     Http1(&'l mut Option<Box<http1::Connection>>),
     Http2 {
-        answer: F,
+        // In a box: every request has room for the larger one of both.
+        answer: Pin<Box<F>>,
         stream: &'l mut Stream,
         /// What was sent, but for its content, where it must not be sent twice.
         original: Option<Box<Request<Body>>>,
@@ -95,7 +97,7 @@ impl Lease {
                 Sent::Http1(place)
             }
             Carrier::Http2(stream) => Sent::Http2 {
-                answer: stream.sender.try_send_request(request),
+                answer: Box::pin(stream.sender.try_send_request(request)),
                 stream,
                 original: None,
             },
@@ -181,7 +183,7 @@ impl Carrier {
                     false => slot.take().map(Box::new),
                 };
                 return Ok(Sent::Http2 {
-                    answer: stream.sender.try_send_request(prepared),
+                    answer: Box::pin(stream.sender.try_send_request(prepared)),
                     stream,
                     original,
                 });

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::service::service_fn;
