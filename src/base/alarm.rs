@@ -40,6 +40,11 @@ impl Alarm {
         self.known = None;
     }
 
+    /// Forgets whom it wakes: it is to be used for somebody else. It may wake once more.
+    pub fn forget(&mut self) {
+        self.known = None;
+    }
+
     /// Ready at this moment. It stays set where it goes off before, and is set anew when
     /// it does: that is seldom where moments come one after the other.
     pub fn poll_until(&mut self, at: Instant, context: &mut Context<'_>) -> Poll<()> {

@@ -13,7 +13,7 @@ thread_local! {
     static UNDER_WAY: Cell<usize> = const { Cell::new(0) };
 }
 
-/// One request of this thread, until it is dropped.
+/// One request of this thread that has no answer yet, until it is dropped.
 #[derive(Debug)]
 pub struct UnderWay(());
 
@@ -38,9 +38,10 @@ impl Drop for UnderWay {
 }
 
 /// Whether the task should let the others go first, in which case it will be polled
-/// again. `asked`: whether it did so already for this step; is set.
-pub fn lets_others_go(asked: &mut bool, context: &Context<'_>) -> bool {
-    if *asked || UNDER_WAY.get() < 2 {
+/// again. `asked`: whether it did so already for this step; is set. `own`: how many of
+/// the requests under way are its own.
+pub fn lets_others_go(asked: &mut bool, own: usize, context: &Context<'_>) -> bool {
+    if *asked || UNDER_WAY.get() <= own {
         return false;
     }
     *asked = true;
@@ -61,7 +62,7 @@ mod tests {
             let (mut asked, mut polls) = (false, 0);
             poll_fn(|context| {
                 polls += 1;
-                match lets_others_go(&mut asked, context) {
+                match lets_others_go(&mut asked, 1, context) {
                     true => Poll::Pending,
                     false => Poll::Ready(()),
                 }

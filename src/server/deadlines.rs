@@ -17,7 +17,6 @@ use tokio::time::Instant;
 
 use super::settings::ServerSettings;
 use crate::base::alarm::Alarm;
-use crate::base::company::UnderWay;
 
 /// No deadline. In microseconds since the connection began, as all of them.
 const NEVER: u64 = u64::MAX;
@@ -79,7 +78,6 @@ pub struct Busy {
     deadlines: Deadlines,
     /// Its number, where streams are watched.
     stream: Option<u64>,
-    _under_way: UnderWay,
 }
 
 impl Busy {
@@ -140,7 +138,6 @@ impl Deadlines {
         Busy {
             deadlines: self.clone(),
             stream: self.number(),
-            _under_way: UnderWay::new(),
         }
     }
 

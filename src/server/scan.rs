@@ -130,6 +130,12 @@ impl Scanner {
         self.state == State::RequestLine && self.line.is_empty() && !self.cut
     }
 
+    /// Whether nothing is known of what comes behind the head that the parser has read
+    /// last.
+    pub fn is_blind(&self) -> bool {
+        self.state == State::Blind && self.number <= self.requests()
+    }
+
     /// Whether bytes came that belong to no request that the parser has read,
     /// or to the body of the last one.
     pub fn has_more(&self) -> bool {

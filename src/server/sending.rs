@@ -16,6 +16,7 @@ use http_body_util::Full;
 use hyper::rt::Executor;
 
 use super::deadlines::Busy;
+use crate::base::company::UnderWay;
 use crate::proxy::answer::Answer;
 use crate::proxy::leash::Leash;
 
@@ -112,7 +113,10 @@ pub(super) async fn ended_by<B: Content>(
     busy: Busy,
     place: Option<&Place>,
 ) -> Result<Response<Ending<B>>, Infallible> {
-    let response = response.await;
+    let response = {
+        let _under_way = UnderWay::new();
+        response.await
+    };
     // A client without room in its window is not asked for any piece.
     busy.given();
     let leash = response.body().leash();

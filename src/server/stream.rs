@@ -215,7 +215,7 @@ impl<T: Io> Stream<T> {
     fn lets_others_go(&mut self, context: &Context<'_>) -> bool {
         let requests = self.requests();
         let mut asked = std::mem::replace(&mut self.put_off, requests) == requests;
-        lets_others_go(&mut asked, context)
+        lets_others_go(&mut asked, 0, context)
     }
 
     /// The requests that the parser has read.
@@ -273,7 +273,8 @@ impl<T: Io> Stream<T> {
     }
 
     /// While a request is answered nobody reads. Notices all the same that the client
-    /// has shut down its sending side; one byte more, and it has not.
+    /// has shut down its sending side; one byte more, and it has not. Where the scanner
+    /// does not know what comes, the end is that of the client.
     ///
     /// # Errors
     ///
@@ -284,15 +285,23 @@ impl<T: Io> Stream<T> {
         };
         let is_read = self.half_closed || !self.inner.pending.is_empty();
         // Else somebody is to read, or there is more of the request.
-        let is_answered = self.deadlines.is_busy() && scanner.between_messages();
+        let is_blind = scanner.is_blind();
+        let is_answered = self.deadlines.is_busy() && (is_blind || scanner.between_messages());
         if is_read || !is_answered || self.followed.has_remaining() {
             return Ok(());
         }
-        if let Poll::Ready(has_more) = self.inner.poll_more(context)
-            && !has_more?
-        {
-            self.half_closed = true;
-            self.deadlines.half_closed();
+        let Poll::Ready(has_more) = self.inner.poll_more(context) else {
+            return Ok(());
+        };
+        match (has_more?, is_blind) {
+            // Whoever waits for these bytes would never hear of them.
+            (true, true) => context.waker().wake_by_ref(),
+            (true, false) => {}
+            (false, true) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            (false, false) => {
+                self.half_closed = true;
+                self.deadlines.half_closed();
+            }
         }
         Ok(())
     }

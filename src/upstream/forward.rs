@@ -1,9 +1,10 @@
 //! A permitted request goes out, and the head of its answer comes back.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response, StatusCode, Version};
@@ -20,6 +21,7 @@ use super::pool::{Address, Fitting, Lease, Unanswered, Want};
 use super::request::Outbound;
 use super::settings::UpstreamSettings;
 use super::standing::{Fleet, Group};
+use crate::base::company::lets_others_go;
 use crate::base::refusal::{Failure, Refusal};
 use crate::wire::body::{Body, BodyFate, BodyWatch};
 use crate::wire::hop::{check_response_framing, remove_for_next, write_length_anew};
@@ -140,6 +142,14 @@ impl Upstream {
             false => Want::Any,
         };
         loop {
+            // Before a connection is taken: from then to the first byte nothing is to come
+            // between, so that one that ended takes no request.
+            let mut asked = false;
+            poll_fn(|context| match lets_others_go(&mut asked, 1, context) {
+                true => Poll::Pending,
+                false => Poll::Ready(()),
+            })
+            .await;
             let address = self.choose(tried)?;
             let at_hand = match (handshake, want) {
                 (None, Want::Any) => address.take(),
@@ -147,8 +157,14 @@ impl Upstream {
             };
             let leased = match at_hand {
                 Some(lease) => Ok(lease),
-                // Rare: not within the future of every request.
-                None => Box::pin(address.lease_for(want, handshake.is_some())).await,
+                // Rare: not within the future of every request. What cannot be sent at all is
+                // found out before.
+                None => {
+                    if let Some(request) = slot {
+                        outbound.check(request, &self.settings)?;
+                    }
+                    Box::pin(address.lease_for(want, handshake.is_some())).await
+                }
             };
             let mut lease = match leased {
                 Ok(lease) => lease,
@@ -259,7 +275,10 @@ impl Upstream {
             Err(error) => error,
         };
         match *error {
-            Unanswered::Refused(failure) => return Err(Lost::Gone(failure)),
+            Unanswered::Refused(failure) => {
+                lease.put_back();
+                return Err(Lost::Gone(failure));
+            }
             Unanswered::Http2(_, ref mut unsent @ Some(_)) => {
                 *slot = unsent.take().map(|unsent| *unsent);
                 return Err(Lost::Again(error));

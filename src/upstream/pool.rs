@@ -246,12 +246,13 @@ impl Address {
     }
 
     /// Keeps a connection for the next request.
-    fn keep(self: &Arc<Self>, mut connection: Box<http1::Connection>, alarm: Alarm) {
+    fn keep(self: &Arc<Self>, mut connection: Box<http1::Connection>, mut alarm: Alarm) {
         let most = self.settings.pool_idle;
         if most == 0 {
             return;
         }
         connection.rest();
+        alarm.forget();
         let now = Instant::now();
         let mut last = Idle {
             connection,

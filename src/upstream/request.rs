@@ -18,7 +18,7 @@ use crate::policy::Permit;
 use crate::wire::body::Body;
 use crate::wire::client::{Client, ConnInfo, Trust, write_forwarding};
 use crate::wire::cookie::{CookieSpec, joined_cookies};
-use crate::wire::fields::Sink;
+use crate::wire::fields::{Lines, Sink};
 use crate::wire::hop::{Hop, max_forwards, plain_length};
 use crate::wire::present::Present;
 use crate::wire::reserved::{IdentityHeaders, must_stay};
@@ -128,6 +128,20 @@ impl Outbound<'_> {
             Some(session) => session.write_identity(self.identity, head),
             None => Ok(()),
         }
+    }
+
+    /// Whether [`Outbound::write_fields`] can write them.
+    ///
+    /// # Errors
+    ///
+    /// Its errors.
+    pub fn check(
+        &self,
+        request: &Request<Body>,
+        upstream: &UpstreamSettings,
+    ) -> Result<(), Failure> {
+        let mut lines = Vec::new();
+        self.write_fields(request, upstream, None, &mut Lines(&mut lines))
     }
 
     /// The application's request as a whole, whose content is taken out of `request`.

@@ -64,8 +64,8 @@ fn upload() -> String {
 
 #[test]
 fn an_upload_goes_on_while_nobody_reads_the_answer() {
-    // Little of it, and more than fits anywhere.
-    for before in [10, MUCH] {
+    // All of it, little, and more than fits anywhere.
+    for before in [0, 10, MUCH] {
         let (backend, read) = early(before);
         let proxy = config(&backend).start();
         let mut client = Client::connect(proxy.addr());
@@ -75,6 +75,9 @@ fn an_upload_goes_on_while_nobody_reads_the_answer() {
         let answer = client.read("POST");
         assert_eq!(answer.status, 200);
         assert_eq!(answer.body.len(), 2 * before);
+        // All was said on both sides.
+        client.send("GET /public HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(client.read("GET").text(), "fine");
     }
 }
 

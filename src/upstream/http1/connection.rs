@@ -1,22 +1,22 @@
 //! A connection to an application, and one request on it at a time.
 
 use std::error::Error as StdError;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
+use tokio::task::unconstrained;
 
 use super::content::{Framing, Taken};
 use super::head::{self, Head, Place};
 use super::inbound::Inbound;
 use super::outgoing::Outgoing;
 use super::raw::{Pipe, Raw};
-use crate::base::company::lets_others_go;
 use crate::base::refusal::Failure;
 use crate::upstream::connect::Open;
 use crate::wire::body::Body;
@@ -40,9 +40,9 @@ const ROOM: usize = 2048;
 /// Why there is no answer, or not all of it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nothing was written: the connection had ended before, or was out of step.
-    #[error("the connection ended while it was idle")]
-    Stale,
+    /// There is no connection in its place.
+    #[error("the connection is in use elsewhere")]
+    Taken,
     /// It broke.
     #[error("the connection broke")]
     Io(#[source] io::Error),
@@ -77,7 +77,7 @@ impl Error {
     pub fn has_ended(&self) -> bool {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
         match self {
-            Self::Stale | Self::Ended => true,
+            Self::Ended => true,
             Self::Io(error) => matches!(
                 error.kind(),
                 BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
@@ -129,7 +129,9 @@ impl Connection {
     pub fn is_over(&mut self, context: &mut Context<'_>) -> bool {
         let mut byte = [0];
         let mut buffer = ReadBuf::new(&mut byte);
-        let read = Pin::new(&mut self.pipe).poll_read(context, &mut buffer);
+        let mut read = poll_fn(|context| Pin::new(&mut self.pipe).poll_read(context, &mut buffer));
+        // A task that has much to do would see nothing, and take it for silence.
+        let read = pin!(unconstrained(&mut read)).poll(context);
         read.is_ready() || !self.input.is_empty()
     }
 
@@ -139,11 +141,6 @@ impl Connection {
             self.input = BytesMut::new();
             self.room = LEAST;
         }
-    }
-
-    /// The same without being told later. To be asked right before a request begins.
-    pub fn is_stale(&mut self) -> bool {
-        self.is_over(&mut Context::from_waker(Waker::noop()))
     }
 
     /// Begins with a request to this target, whose content is taken out of it. `fields`
@@ -171,11 +168,9 @@ impl Connection {
     ///
     /// Whatever happens before the head is there.
     pub async fn answer(place: &mut Option<Box<Self>>) -> Result<Response<Inbound>, Error> {
-        let mut asked = false;
-        let head = std::future::poll_fn(|context| match place {
-            _ if lets_others_go(&mut asked, context) => Poll::Pending,
+        let head = poll_fn(|context| match place {
             Some(connection) => connection.poll_head(context),
-            None => Poll::Ready(Err(Error::Stale)),
+            None => Poll::Ready(Err(Error::Taken)),
         })
         .await?;
         let inbound = Inbound::of(place.take(), head.framing);
@@ -229,6 +224,11 @@ impl Connection {
             }
             sent => Poll::Ready(sent),
         }
+    }
+
+    /// How much of requests was written so far, if there is more that could be.
+    pub(super) fn blocked_at(&self) -> Option<u64> {
+        self.outgoing.blocked_at()
     }
 
     /// Whether there is nothing left to be sent, or nobody who takes it.

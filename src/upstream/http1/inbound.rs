@@ -6,11 +6,13 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 use super::connection::{Connection, Error};
 use super::content::Framing;
@@ -38,12 +40,15 @@ enum Holder {
     /// nobody asks for the answer.
     Shared {
         shared: Arc<Mutex<Shared>>,
-        _sending: Sending,
+        sending: Sending,
     },
 }
 
-/// That task; ends with this.
-struct Sending(AbortHandle);
+/// That task; ends with this, unless it is let go.
+struct Sending(Option<AbortHandle>);
+
+/// How long an application may take nothing of a request that it has begun to answer.
+const STALLED: Duration = Duration::from_secs(60);
 
 struct Shared {
     /// `None`: taken back.
@@ -56,7 +61,9 @@ struct Shared {
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        self.0.abort();
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
     }
 }
 
@@ -78,6 +85,7 @@ impl Inbound {
     }
 
     /// The connection, if the answer has come to its end and another request may follow.
+    /// What is left of the request is sent all the same.
     pub fn take_connection(&mut self) -> Option<Box<Connection>> {
         let Self::Http1(content) = self else {
             return None;
@@ -108,21 +116,47 @@ impl Holder {
         }));
         let sending = shared.clone();
         let task = tokio::spawn(async move {
-            poll_fn(|context| lock(&sending).poll_send(context)).await;
+            let mut before = None;
+            loop {
+                let sent = poll_fn(|context| lock(&sending).poll_send(context));
+                if timeout(STALLED, sent).await.is_ok() {
+                    return;
+                }
+                let blocked = lock(&sending).blocked_at();
+                if blocked.is_some() && blocked == before {
+                    return;
+                }
+                before = blocked;
+            }
         });
-        let _sending = Sending(task.abort_handle());
-        Self::Shared { shared, _sending }
+        let sending = Sending(Some(task.abort_handle()));
+        Self::Shared { shared, sending }
     }
 
     fn into_connection(self) -> Option<Box<Connection>> {
         match self {
             Self::Own(connection) => Some(connection),
-            Self::Shared { shared, .. } => lock(&shared).connection.take(),
+            Self::Shared {
+                shared,
+                mut sending,
+            } => {
+                let mut inner = lock(&shared);
+                if inner.connection.as_ref().is_some_and(|own| !own.is_sent()) {
+                    // The application may want all of the request, though it has answered.
+                    sending.0 = None;
+                    return None;
+                }
+                inner.connection.take()
+            }
         }
     }
 }
 
 impl Shared {
+    fn blocked_at(&self) -> Option<u64> {
+        self.connection.as_ref()?.blocked_at()
+    }
+
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(connection) = &mut self.connection else {
             return Poll::Ready(());

@@ -26,6 +26,8 @@ pub(super) struct Outgoing {
     bytes: Vec<u8>,
     written: usize,
     content: Option<Box<Content>>,
+    /// All that was ever written.
+    total: u64,
 }
 
 /// The content of a request that is being sent.
@@ -68,7 +70,10 @@ impl Outgoing {
         out.push(b' ');
         out.extend_from_slice(target.as_bytes());
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        fields(request, &mut Lines(out))?;
+        if let Err(failure) = fields(request, &mut Lines(out)) {
+            out.clear();
+            return Err(failure);
+        }
         self.content = has_content.then(|| {
             let length = request.body().size_hint().exact();
             let framing = Framing::of(request.headers(), length, out);
@@ -129,7 +134,18 @@ impl Outgoing {
         Poll::Ready(Ok(()))
     }
 
+    /// How much was written so far, if the application is to take more: not where the
+    /// content has to be waited for.
+    pub(super) fn blocked_at(&self) -> Option<u64> {
+        let content = self.content.as_ref();
+        let is_written = content.is_none_or(|content| content.is_written());
+        let is_waiting = self.written == self.bytes.len() && is_written;
+        (!is_waiting).then_some(self.total)
+    }
+
     fn advance(&mut self, written: usize) {
+        let count = u64::try_from(written).unwrap_or(u64::MAX);
+        self.total = self.total.saturating_add(count);
         let head = self.bytes.len().saturating_sub(self.written).min(written);
         self.written += head;
         let Some(content) = &mut self.content else {

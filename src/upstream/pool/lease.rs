@@ -138,6 +138,14 @@ impl Lease {
         }
     }
 
+    /// Puts the connection back of which no use was made.
+    pub fn put_back(mut self) {
+        if let Carrier::Http1(place) = &mut self.carrier {
+            let connection = place.take();
+            self.give_back(connection);
+        }
+    }
+
     /// No other request may use the connection.
     pub fn retire(&mut self) {
         self.may_return = false;
@@ -190,7 +198,7 @@ impl Carrier {
             }
         };
         let Some(connection) = place.as_mut() else {
-            return Err(Box::new(Unanswered::Http1(http1::Error::Stale)));
+            return Err(Box::new(Unanswered::Http1(http1::Error::Taken)));
         };
         let begun = match handshake {
             None => {
