@@ -28,7 +28,11 @@ pub fn run(input: &[u8]) {
     let [method, cut, answer @ ..] = input else {
         return;
     };
-    let method = if method % 2 == 0 { Method::GET } else { Method::HEAD };
+    let method = if method % 2 == 0 {
+        Method::GET
+    } else {
+        Method::HEAD
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -39,9 +43,16 @@ pub fn run(input: &[u8]) {
     match (&whole, &pieced) {
         // Whether what is surplus has come when the end is seen is a matter of time.
         (Some(whole), Some(pieced)) => {
-            assert_eq!((whole.status, &whole.content), (pieced.status, &pieced.content));
+            assert_eq!(
+                (whole.status, &whole.content),
+                (pieced.status, &pieced.content)
+            );
         }
-        _ => assert_eq!(whole.is_some(), pieced.is_some(), "cut, it is something else"),
+        _ => assert_eq!(
+            whole.is_some(),
+            pieced.is_some(),
+            "cut, it is something else"
+        ),
     }
     if let Some(taken) = whole {
         let read = read(answer, &method).expect("what was taken has a plain reading");
@@ -81,7 +92,11 @@ async fn talk(method: &Method, pieces: &[&[u8]]) -> Option<Taken> {
                     match body.frame().await {
                         None => {
                             let again = body.take_connection().is_some();
-                            break Some(Taken { status, content, again });
+                            break Some(Taken {
+                                status,
+                                content,
+                                again,
+                            });
                         }
                         Some(Ok(frame)) => {
                             let data: Bytes = frame.into_data().unwrap_or_default();
@@ -145,7 +160,11 @@ fn read(mut bytes: &[u8], method: &Method) -> Option<Taken> {
             _ => (bytes.to_vec(), None),
         };
         let again = rest.is_some_and(<[u8]>::is_empty);
-        return Some(Taken { status, content, again });
+        return Some(Taken {
+            status,
+            content,
+            again,
+        });
     }
 }
 
@@ -154,7 +173,10 @@ fn chunks(mut bytes: &[u8]) -> Option<(Vec<u8>, Option<&[u8]>)> {
     loop {
         let size;
         (size, bytes) = line(bytes)?;
-        let digits = size.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let digits = size
+            .iter()
+            .take_while(|byte| byte.is_ascii_hexdigit())
+            .count();
         let digits = std::str::from_utf8(&size[..digits]).ok()?;
         let size = usize::from_str_radix(digits, 16).ok()?;
         if size == 0 {
