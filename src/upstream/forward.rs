@@ -83,7 +83,8 @@ impl Upstreams {
     /// Up to `retries` times it is sent again: at another address if no
     /// connection could be made, on a fresh connection if the old one took
     /// nothing of it, or if the old one ended without a response and the
-    /// request may be sent twice (see [`copy`]). Nothing else is: the
+    /// request may be sent twice (see
+    /// [`may_be_repeated`](super::head::may_be_repeated)). Nothing else is: the
     /// application may have acted on it.
     ///
     /// The request is taken out of its slot: it has one place while it is sent, since all

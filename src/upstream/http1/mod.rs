@@ -2,7 +2,7 @@
 //! head of its answer comes back, and then its content.
 //!
 //! A [`Connection`] is driven by whoever waits for something of it; it has no task of its
-//! own. [`outgoing`] writes requests, [`head`] reads the heads of answers, [`content`]
+//! own. `outgoing` writes requests, `head` reads the heads of answers, `content`
 //! finds out where their content ends, and an [`Inbound`] is that content on its way.
 
 mod connection;

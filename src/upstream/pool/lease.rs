@@ -80,6 +80,7 @@ impl Lease {
         let sent = carrier.begin(slot, fitting, dress, may_be_dead);
         (answered(sent), &mut self.alarm)
     }
+
     /// Sends a request of our own as it is.
     ///
     /// # Errors

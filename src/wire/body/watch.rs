@@ -18,7 +18,7 @@ pub enum BodyFate {
     Broken,
 }
 
-/// The far end of a [`Guarded`] body that somebody else consumes.
+/// The far end of a [`Guarded`](super::Guarded) body that somebody else consumes.
 #[derive(Clone, Debug, Default)]
 pub struct BodyWatch(Arc<Watched>);
 
