@@ -28,6 +28,8 @@ pub(super) struct Outgoing {
     content: Option<Box<Content>>,
     /// All that was ever written.
     total: u64,
+    /// Whether what was written has left: TLS may hold it back.
+    is_flushed: bool,
 }
 
 /// The content of a request that is being sent.
@@ -65,7 +67,7 @@ impl Outgoing {
         let out = &mut self.bytes;
         out.clear();
         out.shrink_to(HEAD_KEPT);
-        self.written = 0;
+        (self.written, self.is_flushed) = (0, false);
         out.extend_from_slice(request.method().as_str().as_bytes());
         out.push(b' ');
         out.extend_from_slice(target.as_bytes());
@@ -84,9 +86,9 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Whether all of the request has been written.
+    /// Whether all of the request has been written, and has left.
     pub(super) fn is_done(&self) -> bool {
-        self.written == self.bytes.len() && self.content.is_none()
+        self.is_flushed
     }
 
     /// Writes what can be written. Ready when nothing is left.
@@ -131,6 +133,7 @@ impl Outgoing {
         }
         ready!(Pin::new(pipe).poll_flush(context)).map_err(Error::Io)?;
         self.content = None;
+        self.is_flushed = true;
         Poll::Ready(Ok(()))
     }
 
@@ -139,7 +142,8 @@ impl Outgoing {
     pub(super) fn blocked_at(&self) -> Option<u64> {
         let content = self.content.as_ref();
         let is_written = content.is_none_or(|content| content.is_written());
-        let is_waiting = self.written == self.bytes.len() && is_written;
+        let is_ended = content.is_none_or(|content| content.ended);
+        let is_waiting = self.written == self.bytes.len() && is_written && !is_ended;
         (!is_waiting).then_some(self.total)
     }
 

@@ -1,5 +1,6 @@
 use std::future::poll_fn;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -325,6 +326,29 @@ fn what_is_out_of_step_takes_no_request() {
         assert!(!is_over(place.as_mut().unwrap()));
         theirs.write_all(b"H").await.unwrap();
         assert!(is_over(place.as_mut().unwrap()));
+    });
+}
+
+/// What a pipe holds back, as TLS does where the socket is full, leaves all the same.
+#[test]
+fn a_request_leaves_whole() {
+    runtime().block_on(async {
+        let (ours, mut theirs) = duplex(16);
+        let held = tokio::io::BufStream::new(ours);
+        let mut place = Some(Box::new(Connection::new(held, None)));
+        begin(&mut place, &mut request("GET"));
+        let application = async {
+            let mut heard = Vec::new();
+            while !heard.ends_with(b"\r\n\r\n") {
+                heard.push(theirs.read_u8().await.unwrap());
+            }
+            let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
+            theirs.write_all(answer).await.unwrap();
+        };
+        let answered = Connection::answer(&mut place);
+        let talk = async { tokio::join!(answered, application).0 };
+        let answer = tokio::time::timeout(Duration::from_secs(10), talk).await;
+        assert_eq!(answer.unwrap().unwrap().status(), StatusCode::NO_CONTENT);
     });
 }
 
