@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::task::LocalSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::Failed;
+use crate::alarm::Alarm;
 use crate::client::{Connection, Target};
 
 /// A load.
@@ -98,6 +99,10 @@ impl Load {
 
     async fn one(&self, number: u32, start: Instant, tally: &RefCell<Tally>) -> Result<(), Failed> {
         let mut kept: Option<Connection> = None;
+        let alarm = match self.amount {
+            Amount::Rate(..) => Some(Alarm::new()?),
+            _ => None,
+        };
         for turn in 0_u32.. {
             let mut due = Instant::now();
             match self.amount {
@@ -115,7 +120,9 @@ impl Load {
                     if due >= start + span {
                         return Ok(());
                     }
-                    sleep_until(due).await;
+                    if let Some(alarm) = &alarm {
+                        alarm.until(due).await?;
+                    }
                 }
                 Amount::Time(_) | Amount::Hold(_) => {}
             }

@@ -14,6 +14,7 @@
 //! connections, has one answer on each, says so, and keeps them until its input
 //! ends.
 
+mod alarm;
 mod backend;
 mod client;
 mod load;
