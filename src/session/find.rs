@@ -8,6 +8,7 @@ use http::HeaderMap;
 use super::flights::Read;
 use super::known::{EpochCopy, Known, Session, Source};
 use super::layout::Layout;
+use super::memo::Noted;
 use super::rules::SessionRules;
 use super::sessions::{Sessions, failure};
 use super::store::{Listener, SessionStore, StoreError, StoredRecord, user_name};
@@ -95,8 +96,34 @@ impl Sessions {
         })
     }
 
+    /// The one token that a request presents, with its store's key and the number of the
+    /// secret that signed it, where the store was asked for it before and is asked each
+    /// time: neither the key nor the signature is computed again. As in
+    /// [`Self::by_sight`], it is the signature that proves whose token it is.
+    pub(super) fn noted(
+        &self,
+        rules: &SessionRules,
+        headers: &HeaderMap,
+    ) -> Option<(Arc<str>, Token, usize)> {
+        let memo = self.shared.memo()?;
+        let value = rules.only(headers)?;
+        let usual = Usual::of(value)?;
+        let noted = memo.find(rules.sight(usual.token()))?;
+        let token = Token::usual(&usual)?;
+        let known = &noted.known;
+        let secret = match known.verified_secret_of(&rules.signer, usual.mac()) {
+            Some(secret) => secret,
+            None if rules.key_text(&token) == known.key() => {
+                let decoded = cookie::decode(value);
+                known.secret_of(&rules.signer, Signed::split(&decoded)?)?
+            }
+            None => return None,
+        };
+        Some((noted.key.clone(), token, secret))
+    }
+
     /// The session of a token whose signature was verified by the secret of this
-    /// number, or why there is none.
+    /// number, and whose key this is, or why there is none.
     ///
     /// # Errors
     ///
@@ -104,12 +131,12 @@ impl Sessions {
     pub(super) async fn find(
         &self,
         rules: &SessionRules,
+        key: &Arc<str>,
         token: Token,
         secret: usize,
     ) -> Result<Result<Session, Refusal>, Failure> {
-        let key = rules.key_text(&token);
         let over = |known: &Known| known.over(self.clock.now(), &rules.settings);
-        let copy = self.shared.cache.fresh(&key);
+        let copy = self.shared.cache.fresh(key);
         let copy = copy.filter(|known| known.is_read_for(&rules.identity));
         // A copy need not know of its use elsewhere: not every store tells of touches,
         // and none of for how long an application has prolonged its record.
@@ -123,7 +150,7 @@ impl Sessions {
                 known
             }
             // Not within the future of those that have a copy.
-            None => match Box::pin(self.read(rules, &token, &key.as_str().into())).await? {
+            None => match Box::pin(self.read(rules, &token, key)).await? {
                 Ok(known) => known,
                 Err(Refusal::UnknownSession) if idle => return Ok(Err(IDLE)),
                 Err(refusal) => return Ok(Err(refusal)),
@@ -132,7 +159,7 @@ impl Sessions {
         if let Some(over) = over(&known) {
             if over != Refusal::NoUser {
                 // What is over is no copy, least of all one that an outage brings back.
-                self.shared.cache.record_changed(&key);
+                self.shared.cache.record_changed(key);
             }
             if matches!(over, Refusal::AbsoluteExpired | Refusal::SessionEnded) {
                 self.end_for_applications(&known).await?;
@@ -193,13 +220,38 @@ impl Sessions {
         key: &Arc<str>,
     ) -> Result<Read, Failure> {
         let cache = &self.shared.cache;
+        let memo = self.shared.memo();
+        let sight = memo.map_or(0, |_| rules.sight(token.expose().as_bytes()));
+        let is_same =
+            |noted: &Arc<Noted>| noted.key == *key && noted.known.is_read_for(&rules.identity);
+        let noted = memo.and_then(|memo| memo.find(sight)).filter(is_same);
         let reading = cache.begin(key);
         let question = |store| SessionStore::load(store, key);
-        let (stored, followed) = self.ask(StoreOperation::Load, question).await?;
+        let question = self.ask(StoreOperation::Load, question);
+        // Whose it is will hardly have changed, so that both are asked at once.
+        let bound = noted.as_ref().filter(|noted| noted.known.life.has_epoch());
+        let (answer, epoch) = match bound {
+            Some(noted) => {
+                let epoch = self.load_epoch(noted.known.owner());
+                let (answer, epoch) = tokio::join!(question, epoch);
+                (answer, Some(epoch))
+            }
+            None => (question.await, None),
+        };
+        let (stored, followed) = answer?;
         let Some(StoredRecord { value, seen }) = stored else {
             return Ok(Read::Dead(Refusal::UnknownSession));
         };
-        let opened = match rules.layout.open(key, token, value) {
+        if let Some(noted) = noted.filter(|noted| noted.is_of(&value)) {
+            let epoch = epoch.transpose()?.and_then(|copy| copy.epoch());
+            let source = Source {
+                seen,
+                epoch: Some(Arc::new(EpochCopy::for_once(epoch))),
+                era: reading.era(),
+            };
+            return Ok(Read::Known(Arc::new(noted.known.read_again(source))));
+        }
+        let opened = match rules.layout.open(key, token, value.clone()) {
             Ok(Some(opened)) => opened,
             Ok(None) => return Ok(Read::Dead(Refusal::UnknownSession)),
             Err(error) if error.is_of_unknown_secret() => {
@@ -228,6 +280,8 @@ impl Sessions {
         // What may change without this process being told is not kept.
         if followed {
             cache.keep(reading, &known);
+        } else if let Some(memo) = memo {
+            memo.note(sight, key, value, known.clone());
         }
         Ok(Read::Known(known))
     }

@@ -138,6 +138,24 @@ impl Known {
         }
     }
 
+    /// The same record, which the store has just told once more.
+    pub(super) fn read_again(&self, source: Source) -> Self {
+        let Source { seen, epoch, era } = source;
+        Self {
+            life: self.life,
+            terms: self.terms.clone(),
+            roles: self.roles.clone(),
+            epoch,
+            text: self.text.clone(),
+            ends: self.ends,
+            seen: AtomicU64::new(seen.0),
+            era,
+            confirmed: AtomicU32::new(0),
+            read_for: self.read_for,
+            signature: self.signature.clone(),
+        }
+    }
+
     /// Index of the secret that signed this session's token so, if one did. A signature
     /// is computed once, and then compared with what was verified.
     pub(super) fn secret_of(&self, signer: &Signer, signed: Signed<'_>) -> Option<usize> {

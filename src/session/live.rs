@@ -393,8 +393,9 @@ async fn check(
     session: Session,
     since: Option<Instant>,
 ) -> bool {
-    let (key, user) = (session.key().to_owned(), session.user().to_owned());
-    let why = match sessions.find(rules, session.token, session.secret).await {
+    let (key, user) = (Arc::from(session.key()), session.user().to_owned());
+    let found = sessions.find(rules, &key, session.token, session.secret);
+    let why = match found.await {
         Ok(Ok(found)) if found.user() == user => {
             sessions.shared().live.renew(&found);
             return true;

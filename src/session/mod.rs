@@ -10,6 +10,7 @@ pub mod known;
 pub mod layout;
 pub mod live;
 pub mod members;
+mod memo;
 pub mod pool;
 pub mod record;
 pub mod rules;

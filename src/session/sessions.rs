@@ -131,6 +131,9 @@ impl Sessions {
         rules: &SessionRules,
         headers: &HeaderMap,
     ) -> Result<Result<Session, Refusal>, Failure> {
+        if let Some((key, token, secret)) = self.noted(rules, headers) {
+            return self.find(rules, &key, token, secret).await;
+        }
         let tokens = match rules.presented(headers) {
             Presented::None(reason) => return Ok(Err(reason)),
             Presented::Tokens(tokens) => tokens,
@@ -138,7 +141,8 @@ impl Sessions {
         let mut reason = None;
         let mut found: Option<Session> = None;
         for (token, secret) in tokens {
-            match self.find(rules, token, secret).await? {
+            let key = rules.key(&token);
+            match self.find(rules, &key, token, secret).await? {
                 Err(refusal) => {
                     reason.get_or_insert(refusal);
                 }

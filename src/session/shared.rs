@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::cache::Cache;
 use super::flights::Flights;
 use super::live::Live;
+use super::memo::Memo;
 use super::settings::CacheSettings;
 use super::store::{Listener, Opened, SessionStore};
 use super::touches::Touches;
@@ -20,6 +21,7 @@ pub struct Shared {
     pub live: Live,
     pub(super) flights: Flights,
     pub(super) serve_stale_for: Duration,
+    memo: Memo,
     /// The handle whose answers may be copied.
     followed: OnceLock<Arc<dyn SessionStore>>,
 }
@@ -53,6 +55,7 @@ impl Shared {
             live: Live::default(),
             flights: Flights::default(),
             serve_stale_for: settings.serve_stale_for,
+            memo: Memo::new(),
             followed: OnceLock::new(),
         }
     }
@@ -60,6 +63,11 @@ impl Shared {
     /// The handle whose answers may be copied, if the store tells of changes.
     pub(super) fn followed(&self) -> Option<&dyn SessionStore> {
         self.followed.get().map(|store| &**store)
+    }
+
+    /// What was read before, if the store never tells of changes.
+    pub(super) fn memo(&self) -> Option<&Memo> {
+        self.followed.get().is_none().then_some(&self.memo)
     }
 }
 

@@ -43,6 +43,7 @@ pub struct Usual<'a> {
 
 /// A signature that was verified, kept so that the same one is compared the next time
 /// and not computed. Good for one token only: whose it is, its keeper knows.
+#[derive(Clone)]
 pub struct Genuine {
     mac: [u8; MAC_TEXT],
     secret: u8,

@@ -114,6 +114,20 @@ impl Bench {
         })
     }
 
+    /// The same where the store never tells of changes.
+    fn unfollowed() -> Self {
+        let mut bench = Self::new();
+        let shared = Arc::new(Shared::default());
+        let sessions = Sessions::new(
+            bench.store.clone(),
+            bench.clock.clone(),
+            Arc::default(),
+            shared,
+        );
+        bench.sessions = Arc::new(sessions);
+        bench
+    }
+
     fn with(cache: &CacheSettings) -> Self {
         let clock = Clock::fixed(Timestamp(START));
         let store = Arc::new(Probe {
@@ -430,6 +444,7 @@ async fn settle(bench: &Bench, done: impl Fn(&Bench) -> bool) {
     panic!("the work in the background does not end");
 }
 
+mod asking;
 mod copies;
 mod express;
 mod force;
