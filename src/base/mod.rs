@@ -1,5 +1,6 @@
 //! Layer 0: what every other layer speaks of, with no I/O of its own.
 
+pub mod address;
 pub mod alarm;
 pub mod clock;
 pub mod company;

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::times::{Milliseconds, Moment, decimal};
+use crate::base::address::write_address;
 use crate::base::log_queue::LogQueue;
 
 /// How lines are written.
@@ -193,7 +194,7 @@ impl Line<'_> {
         out.extend_from_slice(self.time.text());
         out.push(b' ');
         match self.client {
-            Some(client) => address(out, client),
+            Some(client) => write_address(out, client),
             None => out.push(b'-'),
         }
         let host = String::from_utf8_lossy(self.host.unwrap_or(b"-"));
@@ -233,29 +234,10 @@ fn client(out: &mut Vec<u8>, client: Option<IpAddr>) {
     match client {
         Some(client) => {
             out.push(b'"');
-            address(out, client);
+            write_address(out, client);
             out.push(b'"');
         }
         None => out.extend_from_slice(b"null"),
-    }
-}
-
-/// Writing an address by its `Display` costs more than the rest of the line.
-fn address(out: &mut Vec<u8>, address: IpAddr) {
-    let IpAddr::V4(address) = address else {
-        // Writing to a vector cannot fail.
-        let _ = write!(out, "{address}");
-        return;
-    };
-    for (at, part) in address.octets().into_iter().enumerate() {
-        if at > 0 {
-            out.push(b'.');
-        }
-        for (least, unit) in [(100, 100), (10, 10), (0, 1)] {
-            if part >= least {
-                out.push(b'0' + part / unit % 10);
-            }
-        }
     }
 }
 
@@ -434,9 +416,6 @@ mod tests {
             let written: serde_json::Value = serde_json::from_slice(&written).unwrap();
             assert_eq!(written, serde_json::to_value(&line).unwrap());
             line.client = Some(client.parse().unwrap());
-            let mut text = Vec::new();
-            address(&mut text, client.parse().unwrap());
-            assert_eq!(text, client.as_bytes());
             (line.host, line.user) = (None, None);
             (line.reason, line.upstream_ms) = (Some("no_cookie"), None);
         }

@@ -6,8 +6,8 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -44,9 +44,10 @@ pub struct Hold {
     _beside: Option<Arc<dyn Any + Send + Sync>>,
 }
 
-/// Tells when the last [`Hold`] is gone.
-#[derive(Debug)]
-pub struct Released(mpsc::Receiver<Infallible>);
+/// The holds on a connection. Few ever have one, and what tells that the last is gone is
+/// made for these.
+#[derive(Default)]
+pub struct Holds(OnceLock<(Hold, mpsc::Receiver<Infallible>)>);
 
 /// The two ends of a tunnel that is about to be.
 pub struct Tunnel {
@@ -66,16 +67,6 @@ pub struct Tunnel {
 }
 
 impl Hold {
-    /// A hold, and the means to wait until all its copies are gone.
-    pub fn new() -> (Self, Released) {
-        let (sender, receiver) = mpsc::channel(1);
-        let hold = Self {
-            _alive: sender,
-            _beside: None,
-        };
-        (hold, Released(receiver))
-    }
-
     /// A copy that keeps something else as well.
     pub fn beside(&self, kept: impl Any + Send + Sync) -> Self {
         Self {
@@ -85,11 +76,28 @@ impl Hold {
     }
 }
 
-impl Released {
-    /// Waits for it. At once where no copy was made.
-    pub async fn wait(mut self) {
+impl Holds {
+    /// One more.
+    pub fn hold(&self) -> Hold {
+        let (hold, _) = self.0.get_or_init(|| {
+            let (sender, receiver) = mpsc::channel(1);
+            let hold = Hold {
+                _alive: sender,
+                _beside: None,
+            };
+            (hold, receiver)
+        });
+        hold.clone()
+    }
+
+    /// Waits until all of them are gone: at once where there was none.
+    pub async fn released(self) {
+        let Some((hold, mut all)) = self.0.into_inner() else {
+            return;
+        };
+        drop(hold);
         // Nothing is ever sent, so this is the end of the last sender.
-        let None = self.0.recv().await;
+        let None = all.recv().await;
     }
 }
 

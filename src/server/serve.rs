@@ -27,7 +27,7 @@ use super::settings::ServerSettings;
 use super::stream::{Early, Io, Protocol, Stream};
 use crate::base::metrics::Metrics;
 use crate::base::refusal::Refusal;
-use crate::proxy::tunnel::Hold;
+use crate::proxy::tunnel::{Hold, Holds};
 
 /// The most requests at once on an HTTP/2 connection.
 const H2_STREAMS: u32 = 100;
@@ -82,17 +82,17 @@ where
 {
     let (peer, metrics) = (serving.peer, serving.metrics.clone());
     let answered = Arc::new(AtomicBool::new(false));
-    let (hold, released) = Hold::new();
+    let holds = Holds::default();
     let ended = match protocol {
-        Protocol::Http1 => http1(stream, serving, hold, &answered, answer).await,
-        Protocol::Http2 => Box::pin(http2(stream, serving, hold, answer)).await,
+        Protocol::Http1 => http1(stream, serving, &holds, &answered, answer).await,
+        Protocol::Http2 => Box::pin(http2(stream, serving, holds.hold(), answer)).await,
     };
     if let Err(error) = ended {
         let counted = answered.load(Ordering::Relaxed);
         note(&error, peer, (!counted).then_some(&metrics));
     }
     // A tunnel on this connection counts as the connection.
-    released.wait().await;
+    holds.released().await;
 }
 
 /// HTTP/1. What hyper holds for a connection, some 17 KiB of buffers most of it,
@@ -102,7 +102,7 @@ where
 async fn http1<T, F, R, B>(
     stream: Early<T>,
     serving: Serving,
-    hold: Hold,
+    holds: &Holds,
     answered: &Arc<AtomicBool>,
     answer: F,
 ) -> hyper::Result<()>
@@ -135,7 +135,7 @@ where
             has_content.store(!request.body().is_end_stream(), Ordering::Relaxed);
             // There where another protocol is asked for.
             if request.extensions().get::<OnUpgrade>().is_some() {
-                request.extensions_mut().insert(hold.clone());
+                request.extensions_mut().insert(holds.hold());
             }
             // hyper keeps the room for this future between requests.
             let response = answer(request, findings.next_request());

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 
+use crate::base::address::write_address;
 use crate::base::refusal::Refusal;
 use crate::wire::target::{Target, split_authority};
 
@@ -147,6 +148,9 @@ impl Trust {
     }
 }
 
+/// The longest text of an IPv4 address.
+const IPV4_TEXT: usize = 15;
+
 /// What is known of a connection before its first request.
 #[derive(Clone, Debug)]
 pub struct ConnInfo {
@@ -167,8 +171,10 @@ impl ConnInfo {
     pub fn new(peer: SocketAddr, local: SocketAddr, tls: bool) -> Self {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         // An address has nothing in it that a field value cannot hold.
-        let peer_value = HeaderValue::from_str(&peer.ip().to_string())
-            .unwrap_or(HeaderValue::from_static("unknown"));
+        let mut text = Vec::with_capacity(IPV4_TEXT);
+        write_address(&mut text, peer.ip());
+        let peer_value =
+            HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("unknown"));
         Self {
             peer,
             local,
