@@ -1,9 +1,11 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help build test lint fuzz demo ci setup bench bench-quick bench-outage bench-growth bench-build gate
+.PHONY: help build release test lint fuzz demo ci setup bench bench-quick bench-outage bench-growth bench-build gate
 
 help:
 	@echo 'make build   the program, for daily work'
+	@echo 'make release the program as it is released, made by a profile of its work'
+	@echo '             (a quarter of an hour): $(TARGET)/optimized/cloakroom'
 	@echo 'make test    install what the tests need, and run all of them'
 	@echo 'make lint    formatting, clippy and documentation, warnings denied'
 	@echo 'make fuzz    every fuzz target for a minute'
@@ -33,22 +35,23 @@ lint:
 fuzz: setup
 	scripts/fuzz.sh
 
-bench-build:
+release:
+	scripts/release.sh
+
+bench-build: release
 	scripts/setup-bench.sh
-	cargo build --locked --release
-	cargo build --locked --release --manifest-path bench/hot/Cargo.toml --target-dir $(TARGET)/bench
 
 bench: bench-build
-	python3 bench/hot/measure.py $(TARGET)/release/cloakroom $(TARGET)/bench/release/cloakroom-bench bench/results --docs docs/performance.md
+	python3 bench/hot/measure.py $(TARGET)/optimized/cloakroom $(TARGET)/bench/release/cloakroom-bench bench/results --docs docs/performance.md
 
 bench-quick: bench-build
-	python3 bench/hot/measure.py --quick $(TARGET)/release/cloakroom $(TARGET)/bench/release/cloakroom-bench $(TARGET)/bench/quick
+	python3 bench/hot/measure.py --quick $(TARGET)/optimized/cloakroom $(TARGET)/bench/release/cloakroom-bench $(TARGET)/bench/quick
 
 bench-outage: bench-build
-	python3 bench/hot/outage.py $(TARGET)/release/cloakroom $(TARGET)/bench/release/cloakroom-bench $(TARGET)/outage --docs docs/outages.md
+	python3 bench/hot/outage.py $(TARGET)/optimized/cloakroom $(TARGET)/bench/release/cloakroom-bench $(TARGET)/outage --docs docs/outages.md
 
 bench-growth: bench-build
-	python3 bench/hot/growth.py $(TARGET)/release/cloakroom $(TARGET)/bench/release/cloakroom-bench --docs docs/performance.md
+	python3 bench/hot/growth.py $(TARGET)/optimized/cloakroom $(TARGET)/bench/release/cloakroom-bench --docs docs/performance.md
 
 gate:
 	bench/gate

@@ -4,7 +4,8 @@
 # packages of the Express proxy, valgrind and strace. Changes nothing where all of it
 # is there.
 #
-#   scripts/setup-bench.sh [gate]     gate: only what bench/gate needs
+#   scripts/setup-bench.sh [gate|train]   gate: only what bench/gate needs; train: only
+#                                         what scripts/release.sh needs
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -58,13 +59,17 @@ have python3 || missing+=(python3)
 have openssl || missing+=(openssl)
 have taskset || missing+=(util-linux)
 have redis-server || missing+=(redis-server)
-have valgrind || missing+=(valgrind)
-have strace || missing+=(strace)
-if [ "${1:-}" != gate ]; then
+case "${1:-all}" in all | gate)
+    have valgrind || missing+=(valgrind)
+    have strace || missing+=(strace) ;;
+esac
+case "${1:-all}" in all | train)
+    have h2load || missing+=(nghttp2-client) ;;
+esac
+if [ "${1:-all}" = all ]; then
     have redis-cli || missing+=(redis-tools)
     have nginx || missing+=(nginx-light)
     have haproxy || missing+=(haproxy)
-    have h2load || missing+=(nghttp2-client)
     have node || missing+=(nodejs)
     have npm || missing+=(npm)
 fi
@@ -73,7 +78,7 @@ if [ "${#missing[@]}" -gt 0 ]; then
 fi
 have cargo || fail "Rust's toolchain is missing: https://rustup.rs"
 
-if [ "${1:-}" != gate ]; then
+if [ "${1:-all}" = all ]; then
     # The stamp says that an installation from just this lockfile came to its end.
     app=bench/hot/express
     stamp="$app/node_modules/.installed-lock.json"

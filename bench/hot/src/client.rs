@@ -13,8 +13,13 @@ use tls::Tls;
 pub struct Target {
     address: SocketAddr,
     tls: Option<Tls>,
-    /// One for each session, asked in turn.
-    requests: Vec<Vec<u8>>,
+    /// A request, but for the session's cookie.
+    request: Vec<u8>,
+    /// Of each session, asked in turn, one after the other: a hundred thousand whole
+    /// requests would put the proxy's memory out of the cache that both cores share.
+    cookies: Vec<u8>,
+    /// Where each of them ends.
+    ends: Vec<usize>,
 }
 
 /// What an answer was.
@@ -46,14 +51,8 @@ impl Target {
         ca: Option<&str>,
         last: bool,
     ) -> Result<Self, Failed> {
-        let ours = "theme=dark; _ga=GA1.1.1234567890.1700000000";
-        let mut cookies: Vec<String> = sessions.iter().map(|s| format!("{ours}; {s}")).collect();
-        if cookies.is_empty() {
-            cookies.push(ours.to_owned());
-        }
         let connection = if last { "close" } else { "keep-alive" };
-        let request = |cookies: &String| {
-            format!(
+        let request = format!(
             "GET {path} HTTP/1.1\r\n\
              Host: localhost:{port}\r\n\
              Connection: {connection}\r\n\
@@ -62,15 +61,21 @@ impl Target {
              Accept-Encoding: gzip, deflate, br\r\n\
              Accept-Language: en-US,en;q=0.9\r\n\
              Referer: http://localhost:{port}/\r\n\
-             Cookie: {cookies}\r\n\r\n",
+             Cookie: theme=dark; _ga=GA1.1.1234567890.1700000000",
             port = address.port(),
-        )
-            .into_bytes()
-        };
+        );
+        let mut cookies = Vec::new();
+        let ends = sessions.iter().map(|session| {
+            cookies.extend_from_slice(b"; ");
+            cookies.extend_from_slice(session.as_bytes());
+            cookies.len()
+        });
         Ok(Self {
             address,
             tls: ca.map(Tls::trusting).transpose()?,
-            requests: cookies.iter().map(request).collect(),
+            request: request.into_bytes(),
+            ends: ends.collect(),
+            cookies,
         })
     }
 
@@ -92,8 +97,14 @@ impl Target {
     /// Asks for the session of this number, and reads the whole answer.
     pub async fn ask(&self, connection: &mut Connection, number: usize) -> Result<Answer, Failed> {
         let Connection { stream, buffer, .. } = connection;
-        let request = &self.requests[number % self.requests.len()];
-        stream.write_all(request).await?;
+        buffer.clear();
+        buffer.extend_from_slice(&self.request);
+        if let Some(at) = number.checked_rem(self.ends.len()) {
+            let begin = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+            buffer.extend_from_slice(&self.cookies[begin..self.ends[at]]);
+        }
+        buffer.extend_from_slice(b"\r\n\r\n");
+        stream.write_all(buffer).await?;
         stream.flush().await?;
         buffer.clear();
         let head = loop {
