@@ -102,6 +102,11 @@ impl Cache {
         }
     }
 
+    /// Whether any copies are kept.
+    pub(super) fn keeps_copies(&self) -> bool {
+        self.copies.is_some()
+    }
+
     /// The copy of a record, if it counts now.
     pub fn fresh(&self, key: &str) -> Option<Arc<Known>> {
         let copies = self.copies.as_ref()?;

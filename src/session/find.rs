@@ -1,6 +1,7 @@
 //! From a token to what is known of its session: the copy in this process, or the
 //! store.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -31,6 +32,9 @@ impl Sessions {
         headers: &HeaderMap,
         now: Timestamp,
     ) -> Option<Session> {
+        if !self.shared.cache.keeps_copies() {
+            return None;
+        }
         let value = rules.only(headers)?;
         let usual = Usual::of(value);
         let short = usual.as_ref().and_then(|usual| self.by_sight(rules, usual));
@@ -160,6 +164,7 @@ impl Sessions {
             if over != Refusal::NoUser {
                 // What is over is no copy, least of all one that an outage brings back.
                 self.shared.cache.record_changed(key);
+                self.forget(rules, &token);
             }
             if matches!(over, Refusal::AbsoluteExpired | Refusal::SessionEnded) {
                 self.end_for_applications(&known).await?;
@@ -230,20 +235,18 @@ impl Sessions {
         let question = self.ask(StoreOperation::Load, question);
         // Whose it is will hardly have changed, so that both are asked at once.
         let bound = noted.as_ref().filter(|noted| noted.known.life.has_epoch());
-        let (answer, epoch) = match bound {
-            Some(noted) => {
-                let epoch = self.load_epoch(noted.known.owner());
-                let (answer, epoch) = tokio::join!(question, epoch);
-                (answer, Some(epoch))
-            }
+        let (answer, early) = match bound {
+            Some(noted) => both(question, self.load_epoch(noted.known.owner())).await,
             None => (question.await, None),
         };
         let (stored, followed) = answer?;
         let Some(StoredRecord { value, seen }) = stored else {
+            self.forget(rules, token);
             return Ok(Read::Dead(Refusal::UnknownSession));
         };
+        let owner = noted.as_ref().map(|noted| noted.known.clone());
         if let Some(noted) = noted.filter(|noted| noted.is_of(&value)) {
-            let epoch = epoch.transpose()?.and_then(|copy| copy.epoch());
+            let epoch = early.transpose()?.and_then(|copy| copy.epoch());
             let source = Source {
                 seen,
                 epoch: Some(Arc::new(EpochCopy::for_once(epoch))),
@@ -259,9 +262,12 @@ impl Sessions {
             }
             Err(error) => return Err(Failure::new(Refusal::SessionUnreadable, error)),
         };
-        let epoch = match opened.head.life().has_epoch() {
-            true => Some(self.load_epoch(&opened.head.user).await?),
-            false => None,
+        let user = &opened.head.user;
+        let early = early.filter(|_| owner.is_some_and(|noted| noted.owner() == user));
+        let epoch = match (opened.head.life().has_epoch(), early) {
+            (true, Some(early)) => Some(early?),
+            (true, None) => Some(self.load_epoch(user).await?),
+            (false, _) => None,
         };
         let epoch = match followed {
             true => epoch,
@@ -280,10 +286,19 @@ impl Sessions {
         // What may change without this process being told is not kept.
         if followed {
             cache.keep(reading, &known);
-        } else if let Some(memo) = memo {
+        } else if let Some(memo) = memo
+            && !known.has_no_user()
+        {
             memo.note(sight, key, value, known.clone());
         }
         Ok(Read::Known(known))
+    }
+
+    /// The session of this token is over: nothing of it is noted any more.
+    pub(super) fn forget(&self, rules: &SessionRules, token: &Token) {
+        if let Some(memo) = self.shared.memo() {
+            memo.forget(rules.sight(token.expose().as_bytes()));
+        }
     }
 
     /// The user's epoch: the copy, or as the store has it.
@@ -326,6 +341,27 @@ impl Sessions {
         let answer = self.measured(operation, question(&*self.store)).await;
         Ok((answer.map_err(|error| failure(&error))?, false))
     }
+}
+
+/// A record and the epoch of the user that it had the last time, asked for at once. Where
+/// there is no record, or no answer, nobody waits for the other.
+async fn both<T, E>(
+    record: impl Future<Output = Result<(Option<T>, bool), Failure>>,
+    epoch: impl Future<Output = E>,
+) -> (Result<(Option<T>, bool), Failure>, Option<E>) {
+    let (mut record, mut epoch) = (pin!(record), pin!(epoch));
+    let mut early = None;
+    let answer = loop {
+        tokio::select! {
+            biased;
+            answer = &mut record => break answer,
+            found = &mut epoch, if early.is_none() => early = Some(found),
+        }
+    };
+    if early.is_none() && matches!(&answer, Ok((Some(_), _))) {
+        early = Some(epoch.await);
+    }
+    (answer, early)
 }
 
 /// Whether what somebody else has read is good for those who came while it was being

@@ -250,6 +250,11 @@ impl Known {
         self.ends.has_no_user().then_some(Refusal::NoUser)
     }
 
+    /// Whether it is the session of nobody.
+    pub(super) fn has_no_user(&self) -> bool {
+        self.ends.has_no_user()
+    }
+
     /// Whether the user has any of these roles.
     pub fn has_any_role(&self, wanted: &[String]) -> bool {
         let roles = self.roles();

@@ -8,17 +8,32 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use quick_cache::Weighter;
 use quick_cache::sync::Cache as Entries;
 
 use super::known::Known;
 
-/// So many readings are noted, of those that were used last.
-const MOST: usize = 4096;
+/// The room for all notes, in bytes: for those of some thousand sessions. Of what is used
+/// less there are none.
+const ROOM: u64 = 4 * 1024 * 1024;
+
+/// What a note takes, beside what the store said: this much, or a little more.
+const LEAST: usize = 512;
 
 /// Notes of readings, by the sight of a token
 /// ([`SessionRules::sight`](super::rules::SessionRules)), so that those of one
 /// configuration lead nowhere in the next one. All workers share it.
-pub struct Memo(Entries<u64, Arc<Noted>>);
+pub struct Memo(Entries<u64, Arc<Noted>, Size>);
+
+/// How much of the room a note takes. What applications keep in a record is part of it.
+#[derive(Clone)]
+struct Size;
+
+impl Weighter<u64, Arc<Noted>> for Size {
+    fn weight(&self, _: &u64, noted: &Arc<Noted>) -> u64 {
+        u64::try_from(noted.value.len().saturating_add(LEAST)).unwrap_or(u64::MAX)
+    }
+}
 
 /// A reading.
 pub(super) struct Noted {
@@ -33,7 +48,8 @@ pub(super) struct Noted {
 impl Memo {
     /// Nothing is noted yet.
     pub(super) fn new() -> Self {
-        Self(Entries::new(MOST))
+        let items = usize::try_from(ROOM).unwrap_or(usize::MAX) / LEAST;
+        Self(Entries::with_weighter(items, ROOM, Size))
     }
 
     /// What was noted by this sight. Of two tokens with one sight it may be the other's.
@@ -46,6 +62,11 @@ impl Memo {
         let key = key.clone();
         let noted = Arc::new(Noted { key, known, value });
         self.0.insert(sight, noted);
+    }
+
+    /// Forgets what was noted by this sight: the session is over.
+    pub(super) fn forget(&self, sight: u64) {
+        self.0.remove(&sight);
     }
 }
 

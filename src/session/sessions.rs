@@ -392,6 +392,7 @@ impl Sessions {
             let deleted = deleted.await;
             // As in `end_all`.
             self.shared.record_changed(&key);
+            self.forget(rules, &token);
             if deleted? {
                 self.metrics.ended(cause);
                 any = true;

@@ -16,6 +16,8 @@ const START: u64 = 1_800_000_000_000;
 pub(in crate::session) struct Probe {
     inner: MemoryStore,
     pub(in crate::session) down: AtomicBool,
+    /// Only epochs cannot be read.
+    epochs_down: AtomicBool,
     touches: AtomicUsize,
     loads: AtomicUsize,
     /// Others get their turn while a record is being read.
@@ -78,7 +80,12 @@ impl SessionStore for Probe {
         pass!(self, self.inner.delete(key))
     }
     fn epoch<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<Option<Epoch>, StoreError>> {
-        pass!(self, self.inner.epoch(user))
+        pass!(self, async {
+            match self.epochs_down.load(Ordering::SeqCst) {
+                true => Err(StoreError::Unavailable("no epochs".into())),
+                false => self.inner.epoch(user).await,
+            }
+        })
     }
     fn raise_epoch<'a>(
         &'a self,
@@ -133,6 +140,7 @@ impl Bench {
         let store = Arc::new(Probe {
             inner: MemoryStore::new(clock.clone(), 1000),
             down: AtomicBool::new(false),
+            epochs_down: AtomicBool::new(false),
             touches: AtomicUsize::new(0),
             loads: AtomicUsize::new(0),
             slow: AtomicBool::new(false),

@@ -109,6 +109,51 @@ async fn an_outage_is_none_the_less_one() {
 }
 
 #[tokio::test]
+async fn an_epoch_that_cannot_be_read_is_an_outage_but_not_for_what_is_gone() {
+    let bench = asking();
+    let headers = bench.signed_in("u1").await;
+    let session = bench.live(&headers).await;
+    bench.live(&headers).await;
+    bench.store.epochs_down.store(true, Ordering::SeqCst);
+    assert_eq!(bench.reason(&headers).await, Refusal::StoreUnavailable);
+    assert!(bench.store.delete(session.key()).await.unwrap());
+    assert_eq!(bench.reason(&headers).await, Refusal::UnknownSession);
+}
+
+#[tokio::test]
+async fn what_is_over_is_noted_no_longer() {
+    let bench = asking();
+    let memo = bench.sessions.shared.memo().unwrap();
+    let noted = |session: &Session| {
+        let sight = bench.rules.sight(session.token.expose().as_bytes());
+        memo.find(sight).is_some()
+    };
+    let headers = bench.signed_in("u1").await;
+    let session = bench.live(&headers).await;
+    assert!(noted(&session));
+    assert!(bench.store.delete(session.key()).await.unwrap());
+    assert_eq!(bench.reason(&headers).await, Refusal::UnknownSession);
+    assert!(!noted(&session));
+
+    let headers = bench.signed_in("u1").await;
+    let session = bench.live(&headers).await;
+    assert!(noted(&session));
+    assert!(bench.sessions.end(&bench.rules, &headers).await.unwrap());
+    assert!(!noted(&session));
+}
+
+#[tokio::test]
+async fn sessions_of_two_users_are_ambiguous_though_both_are_noted() {
+    let bench = asking();
+    let one = bench.login("u1", &HeaderMap::new()).await.unwrap().cookie;
+    let other = bench.login("u2", &HeaderMap::new()).await.unwrap().cookie;
+    bench.live(&cookies(&[&one])).await;
+    bench.live(&cookies(&[&other])).await;
+    let both = cookies(&[&one, &other]);
+    assert_eq!(bench.reason(&both).await, Refusal::AmbiguousCookie);
+}
+
+#[tokio::test]
 async fn other_rules_know_nothing_of_what_was_noted() {
     let mut bench = asking();
     let headers = bench.signed_in("u1").await;
