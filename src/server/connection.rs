@@ -18,6 +18,7 @@ use super::serve::{self, Serving};
 use super::settings::ServerSettings;
 use super::stream::{Early, Io, Protocol};
 use super::tls::Tls;
+use crate::base::BoxFuture;
 use crate::base::metrics::Metrics;
 use crate::base::refusal::Refusal;
 use crate::proxy::{Worker, exchange, unparsed};
@@ -63,19 +64,27 @@ pub struct Shared {
 
 /// Serves a connection until it ends, a deadline passes, or, once `drain` is
 /// true, its requests are done.
-pub async fn serve(socket: Socket, purpose: Purpose, worker: Arc<Worker>, shared: Shared) {
+///
+/// What is made here stays where it is: a task copies its future into its place, and out of
+/// it as a whole when it ends.
+pub fn serve(
+    socket: Socket,
+    purpose: Purpose,
+    worker: Arc<Worker>,
+    shared: Shared,
+) -> BoxFuture<'static, ()> {
     match socket {
         Socket::Tcp(stream, peer, local) => {
             let Ok(local) = local.map_or_else(|| stream.local_addr(), Ok) else {
-                return;
+                return Box::pin(std::future::ready(()));
             };
             let tls = purpose == Purpose::Tls;
             let info = ConnInfo::new(peer, local, tls);
-            begin(stream, info, purpose, worker, shared).await;
+            Box::pin(begin(stream, info, purpose, worker, shared))
         }
         Socket::Unix(stream) => {
             let info = ConnInfo::over_unix(UNIX_PEER, UNIX_PEER);
-            begin(stream, info, purpose, worker, shared).await;
+            Box::pin(begin(stream, info, purpose, worker, shared))
         }
     }
 }

@@ -230,15 +230,13 @@ async fn accept(
                     };
                     let (worker, shared) = (worker.clone(), shared.clone());
                     let connections_gauge = shared.metrics.connections.clone();
-                    // A task copies its future into its place, and out of it as a whole
-                    // when it ends: it only holds a pointer.
-                    connections.spawn(Box::pin(async move {
+                    let served = connection::serve(stream, purpose, worker, shared);
+                    connections.spawn(async move {
                         connections_gauge.inc();
                         let _open = Open(connections_gauge);
-                        // Made here: a future that was moved in would be held twice.
-                        connection::serve(stream, purpose, worker, shared).await;
+                        served.await;
                         drop(permit);
-                    }));
+                    });
                 }
                 Err(error) => {
                     if let Some(pause) = pause_after(&error) {

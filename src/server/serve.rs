@@ -1,5 +1,6 @@
 //! The requests of one connection.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
@@ -13,7 +14,7 @@ use http::header::UPGRADE;
 use http::{Method, Request, Response};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::watch;
@@ -84,7 +85,7 @@ where
     let answered = Arc::new(AtomicBool::new(false));
     let holds = Holds::default();
     let ended = match protocol {
-        Protocol::Http1 => http1(stream, serving, &holds, &answered, answer).await,
+        Protocol::Http1 => Box::pin(http1(stream, serving, &holds, &answered, answer)).await,
         Protocol::Http2 => Box::pin(http2(stream, serving, holds.hold(), answer)).await,
     };
     if let Err(error) = ended {
@@ -141,20 +142,7 @@ where
             let response = answer(request, findings.next_request());
             ended_by(response, busy, Some(&place))
         });
-        let mut builder = http1::Builder::new();
-        if settings.header_count != HYPERS_FIELDS {
-            builder.max_headers(settings.header_count);
-        }
-        let connection = builder
-            // Our own deadlines tell a slow head from an idle connection.
-            .header_read_timeout(None::<Duration>)
-            .max_buf_size(settings.header_bytes.max(LEAST_BUFFER))
-            // The stream looks for a client's end by itself while a request is answered;
-            // hyper would take a buffer for that, since the head is in the one it has.
-            .half_close(true)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        let mut connection = Box::pin(connection);
+        let mut connection = parsed(&settings, stream, service);
         let shut_down = http1::UpgradeableConnection::graceful_shutdown;
         let driven = connection.as_mut();
         match run(
@@ -180,6 +168,34 @@ where
             return Ok(());
         }
     }
+}
+
+/// hyper's part of a connection, made where it stays: what is large has a place of its own
+/// in each future through which it passes, and again in each that waits for that one.
+fn parsed<T, S, B>(
+    settings: &ServerSettings,
+    stream: Stream<T>,
+    service: S,
+) -> Pin<Box<http1::UpgradeableConnection<TokioIo<Stream<T>>, S>>>
+where
+    T: Io,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: hyper::body::Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
+{
+    let mut builder = http1::Builder::new();
+    if settings.header_count != HYPERS_FIELDS {
+        builder.max_headers(settings.header_count);
+    }
+    let connection = builder
+        // Our own deadlines tell a slow head from an idle connection.
+        .header_read_timeout(None::<Duration>)
+        .max_buf_size(settings.header_bytes.max(LEAST_BUFFER))
+        // The stream looks for a client's end by itself while a request is answered;
+        // hyper would take a buffer for that, since the head is in the one it has.
+        .half_close(true)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    Box::pin(connection)
 }
 
 async fn http2<T, F, R, B>(
