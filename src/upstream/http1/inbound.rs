@@ -47,7 +47,8 @@ enum Holder {
 /// That task; ends with this, unless it is let go.
 struct Sending(Option<AbortHandle>);
 
-/// How long an application may take nothing of a request that it has begun to answer.
+/// How long an application may take nothing of a request that it has begun to answer. Over
+/// TLS it is our side that takes: one that reads the last of it at a trickle is given up, too.
 const STALLED: Duration = Duration::from_secs(60);
 
 struct Shared {
