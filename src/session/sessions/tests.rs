@@ -1,3 +1,4 @@
+pub(in crate::session) use self::probe::Probe;
 use super::*;
 use crate::base::BoxFuture;
 use crate::base::secret::Secret;
@@ -11,99 +12,6 @@ use serde_json::{Map, json};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const START: u64 = 1_800_000_000_000;
-
-/// A store in memory that can be switched off and counts touches.
-pub(in crate::session) struct Probe {
-    inner: MemoryStore,
-    pub(in crate::session) down: AtomicBool,
-    /// Only epochs cannot be read.
-    epochs_down: AtomicBool,
-    touches: AtomicUsize,
-    loads: AtomicUsize,
-    /// Others get their turn while a record is being read.
-    slow: AtomicBool,
-}
-
-impl Probe {
-    fn guard(&self) -> Result<(), StoreError> {
-        match self.down.load(Ordering::SeqCst) {
-            true => Err(StoreError::Unavailable("switched off".into())),
-            false => Ok(()),
-        }
-    }
-}
-
-/// Passes a call on, unless the store is switched off.
-macro_rules! pass {
-    ($self:ident, $call:expr) => {
-        Box::pin(async move {
-            $self.guard()?;
-            $call.await
-        })
-    };
-}
-
-impl SessionStore for Probe {
-    fn now(&self) -> BoxFuture<'_, Result<Epoch, StoreError>> {
-        pass!(self, self.inner.now())
-    }
-    fn create(&self, record: NewRecord) -> BoxFuture<'_, Result<bool, StoreError>> {
-        pass!(self, self.inner.create(record))
-    }
-    fn load<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<StoredRecord>, StoreError>> {
-        self.loads.fetch_add(1, Ordering::SeqCst);
-        pass!(self, async {
-            if self.slow.load(Ordering::SeqCst) {
-                tokio::task::yield_now().await;
-            }
-            self.inner.load(key).await
-        })
-    }
-    fn touch<'a>(
-        &'a self,
-        key: &'a str,
-        seen: Timestamp,
-        ttl: Duration,
-    ) -> BoxFuture<'a, Result<bool, StoreError>> {
-        self.touches.fetch_add(1, Ordering::SeqCst);
-        pass!(self, self.inner.touch(key, seen, ttl))
-    }
-    fn update<'a>(
-        &'a self,
-        key: &'a str,
-        old: Bytes,
-        new: Bytes,
-    ) -> BoxFuture<'a, Result<bool, StoreError>> {
-        pass!(self, self.inner.update(key, old, new))
-    }
-    fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
-        pass!(self, self.inner.delete(key))
-    }
-    fn epoch<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<Option<Epoch>, StoreError>> {
-        pass!(self, async {
-            match self.epochs_down.load(Ordering::SeqCst) {
-                true => Err(StoreError::Unavailable("no epochs".into())),
-                false => self.inner.epoch(user).await,
-            }
-        })
-    }
-    fn raise_epoch<'a>(
-        &'a self,
-        user: &'a str,
-        ttl: Duration,
-    ) -> BoxFuture<'a, Result<Epoch, StoreError>> {
-        pass!(self, self.inner.raise_epoch(user, ttl))
-    }
-    fn of_user<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<Vec<Found>, StoreError>> {
-        pass!(self, self.inner.of_user(user))
-    }
-    fn scan(&self, cursor: Option<String>, most: usize) -> BoxFuture<'_, Result<Page, StoreError>> {
-        pass!(self, self.inner.scan(cursor, most))
-    }
-    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        pass!(self, self.inner.ping())
-    }
-}
 
 pub(in crate::session) struct Bench {
     pub(in crate::session) store: Arc<Probe>,
@@ -137,14 +45,7 @@ impl Bench {
 
     fn with(cache: &CacheSettings) -> Self {
         let clock = Clock::fixed(Timestamp(START));
-        let store = Arc::new(Probe {
-            inner: MemoryStore::new(clock.clone(), 1000),
-            down: AtomicBool::new(false),
-            epochs_down: AtomicBool::new(false),
-            touches: AtomicUsize::new(0),
-            loads: AtomicUsize::new(0),
-            slow: AtomicBool::new(false),
-        });
+        let store = Arc::new(Probe::new(MemoryStore::new(clock.clone(), 1000)));
         let shared = Arc::new(Shared::new(cache, None));
         let listener: Arc<dyn Listener> = shared.clone();
         store.inner.announcer().tell(&listener);
@@ -457,4 +358,5 @@ mod copies;
 mod express;
 mod force;
 mod model;
+mod probe;
 mod revival;
