@@ -15,7 +15,7 @@ RUN apt-get update \
     && rustup component add llvm-tools
 WORKDIR /source
 COPY . .
-# `no`: built once, in a third of the time.
+# `no`: built once, in less than half of the time.
 ARG OPTIMIZED=yes
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     if [ "$OPTIMIZED" = yes ]; then scripts/release.sh; \

@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 help:
 	@echo 'make build   the program, for daily work'
 	@echo 'make release the program as it is released, made by a profile of its work'
-	@echo '             (a quarter of an hour): $(TARGET)/optimized/cloakroom'
+	@echo '             (some twenty minutes): $(TARGET)/optimized/cloakroom'
 	@echo 'make test    install what the tests need, and run all of them'
 	@echo 'make lint    formatting, clippy and documentation, warnings denied'
 	@echo 'make fuzz    every fuzz target for a minute'

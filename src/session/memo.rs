@@ -17,7 +17,8 @@ use super::known::Known;
 /// less there are none.
 const ROOM: u64 = 4 * 1024 * 1024;
 
-/// What a note takes, beside what the store said: this much, or a little more.
+/// What a note takes, beside what the store said: about this much. What was taken from a
+/// record comes to it, and is no larger than the record.
 const LEAST: usize = 512;
 
 /// Notes of readings, by the sight of a token
