@@ -39,6 +39,8 @@ struct Content {
     /// The piece that is being written, and what follows it.
     piece: Bytes,
     after: &'static [u8],
+    /// The piece that completes the declared length, until the client has ended it.
+    last: Bytes,
     ended: bool,
 }
 
@@ -106,6 +108,10 @@ impl Outgoing {
                 Some(content) => content.poll_next(&mut self.bytes, context)?.is_pending(),
                 None => false,
             };
+            if self.content.as_ref().is_some_and(|content| content.holds()) {
+                ready!(Pin::new(&mut *pipe).poll_flush(context)).map_err(Error::Io)?;
+                return Poll::Pending;
+            }
             let head = self.bytes.get(self.written..).unwrap_or_default();
             let written = match &self.content {
                 None if head.is_empty() => break,
@@ -141,6 +147,9 @@ impl Outgoing {
     /// content has to be waited for.
     pub(super) fn blocked_at(&self) -> Option<u64> {
         let content = self.content.as_ref();
+        if content.is_some_and(|content| content.holds()) {
+            return None;
+        }
         let is_written = content.is_none_or(|content| content.is_written());
         let is_ended = content.is_none_or(|content| content.ended);
         let is_waiting = self.written == self.bytes.len() && is_written && !is_ended;
@@ -194,12 +203,20 @@ impl Content {
             framing,
             piece: Bytes::new(),
             after: b"",
+            last: Bytes::new(),
             ended: false,
         }
     }
 
     fn is_written(&self) -> bool {
         self.piece.is_empty() && self.after.is_empty()
+    }
+
+    /// Whether what is to be written would make the request whole, before the client has
+    /// ended it. With HTTP/2 more may come, or a reset: such a request is malformed (RFC
+    /// 9113 section 8.1.1), and the application must not have had it whole.
+    fn holds(&self) -> bool {
+        matches!(self.framing, Framing::Length(0)) && !self.ended
     }
 
     /// Takes the next piece, once the one before is written. Pending: there is none yet.
@@ -236,7 +253,13 @@ impl Content {
             Framing::Length(left) => {
                 let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
                 *left = left.checked_sub(length).ok_or(Error::OtherLength)?;
-                self.ended = *left == 0;
+                if *left == 0 {
+                    self.last = data;
+                    if self.body.is_end_stream() {
+                        self.end(out, None)?;
+                    }
+                    return Ok(());
+                }
             }
             Framing::Chunked(_) => {
                 let _ = write!(out, "{:x}\r\n", data.len());
@@ -250,7 +273,10 @@ impl Content {
     fn end(&mut self, out: &mut Vec<u8>, trailers: Option<HeaderMap>) -> Result<(), Error> {
         self.ended = true;
         match &self.framing {
-            Framing::Length(0) => Ok(()),
+            Framing::Length(0) => {
+                self.piece = std::mem::take(&mut self.last);
+                Ok(())
+            }
             Framing::Length(_) => Err(Error::OtherLength),
             Framing::Chunked(announced) => {
                 out.extend_from_slice(b"0\r\n");

@@ -2,7 +2,7 @@
 //! settings, pings and windows (RFC 9113 sections 3.4, 6.5.3, 6.7, 6.9), and
 //! its generic cases.
 
-use super::http2::{GET, block, but};
+use super::http2::{GET, block, but, with};
 use super::start;
 use crate::harness::backend::{Backend, Reply};
 use crate::harness::h2::{self, Frame, H2};
@@ -114,6 +114,47 @@ fn s6_9_windows_are_kept_to() {
     connection.send(&setting(4, 2)).unwrap();
     connection.send(&update(1, 2)).unwrap();
     assert_eq!(next(&mut connection, h2::DATA).payload.len(), 1, "6.9.2/2");
+}
+
+/// A length that is reached is not the end of a stream: more may come, and then the
+/// request was malformed from the start (RFC 9113 section 8.1.1). Until it ends, the
+/// application has no whole request.
+#[test]
+fn a_request_is_whole_when_its_stream_has_ended() {
+    let (backend, proxy) = proxy();
+    for (length, first) in [("2", "ab"), ("0", "")] {
+        for (rest, is_served) in [("", true), ("c", false)] {
+            let mut connection = H2::connect(proxy.addr());
+            let mut fields = with(&[("content-length", length)]);
+            fields[0].1 = "POST";
+            let head = Frame::new(h2::HEADERS, h2::END_HEADERS, 1, block(&fields));
+            connection.send(&head).unwrap();
+            connection.send(&Frame::new(h2::DATA, 0, 1, first)).unwrap();
+            // Once this is answered all before it was read, and once that is, sent on.
+            connection
+                .send(&Frame::new(h2::PING, 0, 0, [0; 8]))
+                .unwrap();
+            next(&mut connection, h2::PING);
+            assert_eq!(proxy.get("/other").status, 200);
+            let end = Frame::new(h2::DATA, h2::END_STREAM, 1, rest);
+            connection.send(&end).unwrap();
+            let kind = if is_served {
+                h2::HEADERS
+            } else {
+                h2::RST_STREAM
+            };
+            next(&mut connection, kind);
+            let requests = backend.requests().into_iter();
+            let seen: Vec<_> = requests.map(|request| request.target).collect();
+            let expected: &[&str] = if is_served {
+                &["/other", "/"]
+            } else {
+                &["/other"]
+            };
+            assert_eq!(seen, expected, "{length}: {first:?}, {rest:?}");
+            backend.clear();
+        }
+    }
 }
 
 /// `generic` of h2spec: each of these is followed by a request that is served.
