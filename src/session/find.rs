@@ -304,12 +304,17 @@ impl Sessions {
     /// The user's epoch: the copy, or as the store has it.
     async fn load_epoch(&self, user: &str) -> Result<Arc<EpochCopy>, Failure> {
         let cache = &self.shared.cache;
+        let question = |store| SessionStore::epoch(store, user);
+        if self.shared.memo().is_some() {
+            // Nobody tells of changes, so that there are no copies to look for.
+            let (epoch, _) = self.ask(StoreOperation::Epoch, question).await?;
+            return Ok(Arc::new(EpochCopy::for_once(epoch)));
+        }
         let name = user_name(user);
         if let Some(copy) = cache.epoch(&name) {
             return Ok(copy);
         }
         let reading = cache.begin(&name);
-        let question = |store| SessionStore::epoch(store, user);
         let (epoch, followed) = self.ask(StoreOperation::Epoch, question).await?;
         Ok(match followed {
             true => cache.keep_epoch(reading, &name, epoch),

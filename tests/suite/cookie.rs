@@ -331,5 +331,5 @@ fn at_most_four_cookies_are_looked_up() {
     assert_eq!(state_of_all(&proxy, &values), ALICE.id);
     values.swap(3, 4);
     assert_eq!(state_of_all(&proxy, &values), "unknown_session");
-    assert_eq!(calls(&redis, "hgetall"), 8);
+    assert_eq!(calls(&redis, "hmget"), 8);
 }

@@ -254,28 +254,29 @@ impl RedisStore {
     }
 
     async fn fetch(&self, key: &str) -> Result<Option<StoredRecord>, StoreError> {
-        let mut command = redis::cmd("HGETALL");
-        command.arg(key);
+        let mut command = redis::cmd("HMGET");
+        command.arg(key).arg("v").arg("seen");
         let reply = self.link.call(key, &Request::Command(command)).await?;
-        let fields = reply.into_map_iter().map_err(|_| not_a_record())?;
-        let (mut value, mut seen, mut empty) = (None, None, true);
-        for (name, content) in fields {
-            empty = false;
-            let (Some(name), Some(content)) = (bytes(name), bytes(content)) else {
-                return Err(not_a_record());
-            };
-            match &*name {
-                b"v" => value = Some(content),
-                b"seen" => seen = decimal(&content),
-                _ => {}
+        let fields = reply.into_sequence().map_err(|_| not_a_record())?;
+        match <[Value; 2]>::try_from(fields) {
+            Ok([Value::Nil, Value::Nil]) => self.is_no_record(key).await.map(|()| None),
+            Ok([value, seen]) => {
+                let value = bytes(value).ok_or_else(not_a_record)?;
+                let seen = bytes(seen).and_then(|seen| decimal(&seen));
+                let seen = Timestamp(seen.ok_or_else(not_a_record)?);
+                Ok(Some(StoredRecord { value, seen }))
             }
+            Err(_) => Err(not_a_record()),
         }
-        match (value, seen) {
-            (Some(value), Some(seen)) => Ok(Some(StoredRecord {
-                value,
-                seen: Timestamp(seen),
-            })),
-            _ if empty => Ok(None),
+    }
+
+    /// Neither field is there: since there is no such key, or because it is something else
+    /// than a record.
+    async fn is_no_record(&self, key: &str) -> Result<(), StoreError> {
+        let mut command = redis::cmd("EXISTS");
+        command.arg(key);
+        match self.link.call(key, &Request::Command(command)).await? {
+            Value::Int(0) => Ok(()),
             _ => Err(not_a_record()),
         }
     }

@@ -7,6 +7,7 @@
 
 mod place;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -100,7 +101,8 @@ impl Link {
     pub(super) async fn call(&self, request: &Request<'_>) -> Result<Value, StoreError> {
         let timeout = self.place.target.timeout;
         let limit = Limit::from_now(timeout);
-        let asking = self.ask(request, false, limit);
+        // Not moved once more: what is needed to ask is large.
+        let asking = pin!(self.ask(request, false, limit));
         match tokio::time::timeout_at(limit.deadline.into(), asking).await {
             Ok(result) => result.map_err(|failure| failure.error),
             Err(_) => Err(StoreError::Timeout(timeout)),
