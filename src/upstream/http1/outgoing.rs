@@ -39,7 +39,7 @@ struct Content {
     /// The piece that is being written, and what follows it.
     piece: Bytes,
     after: &'static [u8],
-    /// The piece that completes the declared length, until the client has ended it.
+    /// The piece that completes the declared length, until the client has ended its stream.
     last: Bytes,
     ended: bool,
 }
@@ -108,11 +108,7 @@ impl Outgoing {
                 Some(content) => content.poll_next(&mut self.bytes, context)?.is_pending(),
                 None => false,
             };
-            if self.content.as_ref().is_some_and(|content| content.holds()) {
-                ready!(Pin::new(&mut *pipe).poll_flush(context)).map_err(Error::Io)?;
-                return Poll::Pending;
-            }
-            let head = self.bytes.get(self.written..).unwrap_or_default();
+            let head = self.bytes.get(self.written..self.end()).unwrap_or_default();
             let written = match &self.content {
                 None if head.is_empty() => break,
                 None => ready!(Pin::new(&mut *pipe).poll_write(context, head)),
@@ -147,13 +143,19 @@ impl Outgoing {
     /// content has to be waited for.
     pub(super) fn blocked_at(&self) -> Option<u64> {
         let content = self.content.as_ref();
-        if content.is_some_and(|content| content.holds()) {
-            return None;
-        }
         let is_written = content.is_none_or(|content| content.is_written());
         let is_ended = content.is_none_or(|content| content.ended);
-        let is_waiting = self.written == self.bytes.len() && is_written && !is_ended;
+        let is_waiting = self.written >= self.end() && is_written && !is_ended;
         (!is_waiting).then_some(self.total)
+    }
+
+    /// How far the head, and what frames the content, may be written now. Where the content
+    /// is held back and there is none, it is the head's end that would make the request
+    /// whole.
+    fn end(&self) -> usize {
+        let is_kept = |content: &Content| content.holds() && content.last.is_empty();
+        let kept = usize::from(self.content.as_deref().is_some_and(is_kept));
+        self.bytes.len().saturating_sub(kept)
     }
 
     fn advance(&mut self, written: usize) {
@@ -212,9 +214,11 @@ impl Content {
         self.piece.is_empty() && self.after.is_empty()
     }
 
-    /// Whether what is to be written would make the request whole, before the client has
-    /// ended it. With HTTP/2 more may come, or a reset: such a request is malformed (RFC
-    /// 9113 section 8.1.1), and the application must not have had it whole.
+    /// Whether the content is complete by its length before the client has ended its
+    /// stream. With HTTP/2 more may come, which makes the request malformed (RFC 9113
+    /// section 8.1.1), or a reset, which takes it back: what would make the request whole is
+    /// held back until then. All before it is sent, so that the application knows of the
+    /// request.
     fn holds(&self) -> bool {
         matches!(self.framing, Framing::Length(0)) && !self.ended
     }

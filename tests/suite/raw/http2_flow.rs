@@ -2,15 +2,24 @@
 //! settings, pings and windows (RFC 9113 sections 3.4, 6.5.3, 6.7, 6.9), and
 //! its generic cases.
 
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpListener;
+
 use super::http2::{GET, block, but, with};
 use super::start;
+use crate::harness::PATIENCE;
 use crate::harness::backend::{Backend, Reply};
+use crate::harness::config::Config;
 use crate::harness::h2::{self, Frame, H2};
 use crate::harness::http::Client;
 use crate::harness::proxy::Proxy;
 
 const PRIORITY: u8 = 2;
 const END: u8 = h2::END_HEADERS | h2::END_STREAM;
+
+/// Without the short limits of the others, for tests in which something has to be waited
+/// for.
+const PUBLIC: &str = "[[routes]]\naccess = \"public\"\n";
 
 fn proxy() -> (Backend, Proxy) {
     let backend = Backend::with(|_| Reply::ok("0123456789"));
@@ -121,7 +130,8 @@ fn s6_9_windows_are_kept_to() {
 /// application has no whole request.
 #[test]
 fn a_request_is_whole_when_its_stream_has_ended() {
-    let (backend, proxy) = proxy();
+    let backend = Backend::with(|_| Reply::ok("0123456789"));
+    let proxy = Config::to(backend.addr()).with(PUBLIC).start();
     for (length, first) in [("2", "ab"), ("0", "")] {
         for (rest, is_served) in [("", true), ("c", false)] {
             let mut connection = H2::connect(proxy.addr());
@@ -154,6 +164,50 @@ fn a_request_is_whole_when_its_stream_has_ended() {
             assert_eq!(seen, expected, "{length}: {first:?}, {rest:?}");
             backend.clear();
         }
+    }
+}
+
+/// Only what would make the request whole is held back. With nothing of it, a connection
+/// that was kept would look idle to the application, which may end it.
+#[test]
+fn what_comes_before_the_end_of_a_stream_is_sent() {
+    let application = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let proxy = Config::to(application.local_addr().unwrap())
+        .with(PUBLIC)
+        .start();
+    for (length, content, held) in [("2", "ab", "ab"), ("0", "", "\n")] {
+        let mut connection = H2::connect(proxy.addr());
+        let mut fields = with(&[("content-length", length)]);
+        fields[0].1 = "POST";
+        let head = Frame::new(h2::HEADERS, h2::END_HEADERS, 1, block(&fields));
+        connection.send(&head).unwrap();
+        let data = Frame::new(h2::DATA, 0, 1, content);
+        connection.send(&data).unwrap();
+        let (mut stream, _) = application.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let before = if content.is_empty() {
+            "\r\n\r"
+        } else {
+            "\r\n\r\n"
+        };
+        let mut seen = Vec::new();
+        while !seen.ends_with(before.as_bytes()) {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            seen.extend(byte);
+        }
+        stream.set_nonblocking(true).unwrap();
+        let more = stream.read(&mut [0]).unwrap_err();
+        assert_eq!(more.kind(), ErrorKind::WouldBlock, "{length}");
+        stream.set_nonblocking(false).unwrap();
+        let end = Frame::new(h2::DATA, h2::END_STREAM, 1, "");
+        connection.send(&end).unwrap();
+        let mut rest = vec![0; held.len()];
+        stream.read_exact(&mut rest).unwrap();
+        assert_eq!(rest, held.as_bytes());
+        let answer = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+        stream.write_all(answer).unwrap();
+        next(&mut connection, h2::HEADERS);
     }
 }
 
