@@ -3,7 +3,7 @@
 use super::server::{Port, RedisServer, Role, until};
 
 /// What a user of ours needs, in the words of `docs/operations.md`.
-pub(crate) const RIGHTS: &str = "-@all +ping +select +time +get +set +del +exists +hget +hgetall +hmget +hset +hexists +pexpire +pttl +scan +zadd +zrange +zrem +zremrangebyscore +zscore +evalsha +script|load +client|tracking";
+pub(crate) const RIGHTS: &str = "-@all +ping +select +time +get +set +del +exists +hget +hmget +hset +hexists +pexpire +pttl +scan +zadd +zrange +zrem +zremrangebyscore +zscore +evalsha +script|load +client|tracking";
 /// And with Sentinel or a cluster.
 pub(crate) const MORE_RIGHTS: &str = "+role +asking +cluster|slots +cluster|info";
 /// What a user of ours needs on the Sentinels.
