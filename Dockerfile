@@ -7,7 +7,7 @@
 
 FROM rust:1.95-bookworm AS build
 # The program is built twice: the first one is driven, and the second one laid out by what
-# that showed (scripts/release.sh). On Alpine it would be static, with another allocator
+# that showed (scripts/release.sh). On Alpine it would be static, with another C library
 # than the one that is measured.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends nghttp2-client openssl python3 redis-server \

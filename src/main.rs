@@ -5,7 +5,8 @@ use std::process::ExitCode;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 use tikv_jemallocator::Jemalloc;
 
-/// With copies of many sessions beside what requests need, the C library's gets slow.
+/// With copies of many sessions beside what requests need, the C library's allocator gets
+/// slow.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;

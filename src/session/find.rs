@@ -306,7 +306,7 @@ impl Sessions {
         let cache = &self.shared.cache;
         let question = |store| SessionStore::epoch(store, user);
         if self.shared.memo().is_some() {
-            // Nobody tells of changes, so that there are no copies to look for.
+            // No store is followed, so that no copies were kept.
             let (epoch, _) = self.ask(StoreOperation::Epoch, question).await?;
             return Ok(Arc::new(EpochCopy::for_once(epoch)));
         }

@@ -259,7 +259,7 @@ impl RedisStore {
         let reply = self.link.call(key, &Request::Command(command)).await?;
         let fields = reply.into_sequence().map_err(|_| not_a_record())?;
         match <[Value; 2]>::try_from(fields) {
-            Ok([Value::Nil, Value::Nil]) => self.is_no_record(key).await.map(|()| None),
+            Ok([Value::Nil, Value::Nil]) => self.must_be_absent(key).await.map(|()| None),
             Ok([value, seen]) => {
                 let value = bytes(value).ok_or_else(not_a_record)?;
                 let seen = bytes(seen).and_then(|seen| decimal(&seen));
@@ -270,9 +270,12 @@ impl RedisStore {
         }
     }
 
-    /// Neither field is there: since there is no such key, or because it is something else
-    /// than a record.
-    async fn is_no_record(&self, key: &str) -> Result<(), StoreError> {
+    /// Where neither field of a record is there.
+    ///
+    /// # Errors
+    ///
+    /// That the key is there all the same: it is something else than a record then.
+    async fn must_be_absent(&self, key: &str) -> Result<(), StoreError> {
         let mut command = redis::cmd("EXISTS");
         command.arg(key);
         match self.link.call(key, &Request::Command(command)).await? {
