@@ -108,7 +108,10 @@ impl Outgoing {
                 Some(content) => content.poll_next(&mut self.bytes, context)?.is_pending(),
                 None => false,
             };
-            let head = self.bytes.get(self.written..self.end()).unwrap_or_default();
+            let head = self
+                .bytes
+                .get(self.written..self.head_end())
+                .unwrap_or_default();
             let written = match &self.content {
                 None if head.is_empty() => break,
                 None => ready!(Pin::new(&mut *pipe).poll_write(context, head)),
@@ -145,14 +148,14 @@ impl Outgoing {
         let content = self.content.as_ref();
         let is_written = content.is_none_or(|content| content.is_written());
         let is_ended = content.is_none_or(|content| content.ended);
-        let is_waiting = self.written >= self.end() && is_written && !is_ended;
+        let is_waiting = self.written >= self.head_end() && is_written && !is_ended;
         (!is_waiting).then_some(self.total)
     }
 
     /// How far the head, and what frames the content, may be written now. Where the content
     /// is held back and there is none, it is the head's end that would make the request
     /// whole.
-    fn end(&self) -> usize {
+    fn head_end(&self) -> usize {
         let is_kept = |content: &Content| content.holds() && content.last.is_empty();
         let kept = usize::from(self.content.as_deref().is_some_and(is_kept));
         self.bytes.len().saturating_sub(kept)
