@@ -18,6 +18,7 @@ use crate::base::refusal::Refusal;
 use crate::upstream::request::VIA_PSEUDONYM;
 use crate::wire::client::{Client, ConnInfo};
 use crate::wire::cors::Grant;
+use crate::wire::framing;
 use crate::wire::hop;
 use crate::wire::present::{Field, Present};
 use crate::wire::target::Target;
@@ -138,7 +139,7 @@ fn read_client(
     present: Present,
 ) -> Result<Client, Refusal> {
     if present.any(Field::TransferEncoding, Field::ContentLength) {
-        hop::check_request_framing(&head.headers, head.version)?;
+        framing::check_request_framing(&head.headers, head.version)?;
     }
     Client::resolve(conn, &head.headers, &state.trust)
 }

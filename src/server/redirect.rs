@@ -14,7 +14,7 @@ use crate::proxy::record::Record;
 use crate::proxy::request_id;
 use crate::upstream::request::REQUEST_ID;
 use crate::wire::client::ConnInfo;
-use crate::wire::hop;
+use crate::wire::framing;
 use crate::wire::proxy_status::{self, PROXY_STATUS};
 use crate::wire::target::{HostName, Target};
 
@@ -64,7 +64,7 @@ fn finish(
 
 /// Where to. Also says for which host it was.
 fn place(head: &Parts, port: u16, host: &mut Option<HostName>) -> Result<HeaderValue, Refusal> {
-    hop::check_request_framing(&head.headers, head.version)?;
+    framing::check_request_framing(&head.headers, head.version)?;
     let target = Target::parse(&head.method, &head.uri, &head.headers, head.version)?;
     *host = Some(target.host_name());
     if target.host().is_empty() {

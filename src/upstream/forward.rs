@@ -24,7 +24,8 @@ use super::standing::{Fleet, Group};
 use crate::base::company::lets_others_go;
 use crate::base::refusal::{Failure, Refusal};
 use crate::wire::body::{Body, BodyFate, BodyWatch};
-use crate::wire::hop::{check_response_framing, remove_for_next, write_length_anew};
+use crate::wire::framing::{check_response_framing, write_length_anew};
+use crate::wire::hop::remove_for_next;
 use crate::wire::present::{Field, Present};
 use crate::wire::upgrade::{Handshake, Over};
 

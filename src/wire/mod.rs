@@ -8,6 +8,7 @@ pub mod cors;
 pub mod cross_site;
 pub mod fields;
 pub mod frames;
+pub mod framing;
 pub mod hop;
 pub mod negotiate;
 pub mod present;

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::Frame;
 
 use super::connection::Error;
-use crate::wire::hop::{check_response_framing, write_length_anew};
+use crate::wire::framing::{check_response_framing, write_length_anew};
 
 /// The longest line with the size of a chunk, its extensions included, in bytes.
 const SIZE_LINE: usize = 4096;
