@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -211,7 +211,8 @@ async fn accept(
     shared: Shared,
     permits: Arc<Semaphore>,
 ) {
-    let mut connections = JoinSet::new();
+    // Each connection has a sender: all have ended when there is none.
+    let (open, mut ended) = mpsc::channel::<()>(1);
     let mut drain = shared.drain.clone();
     // An error means that nobody can signal any more: the process ends.
     let drained = async { _ = drain.wait_for(|draining| *draining).await };
@@ -231,11 +232,12 @@ async fn accept(
                     let (worker, shared) = (worker.clone(), shared.clone());
                     let connections_gauge = shared.metrics.connections.clone();
                     let served = connection::serve(stream, purpose, worker, shared);
-                    connections.spawn(async move {
+                    let open = open.clone();
+                    tokio::spawn(async move {
                         connections_gauge.inc();
-                        let _open = Open(connections_gauge);
+                        let _counted = Open(connections_gauge);
                         served.await;
-                        drop(permit);
+                        drop((permit, open));
                     });
                 }
                 Err(error) => {
@@ -251,13 +253,12 @@ async fn accept(
                     }
                 }
             },
-            // Forget those that have ended, so that they do not pile up.
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
         }
     }
     drop(socket);
-    let finish = async { while connections.join_next().await.is_some() {} };
-    if timeout(shared.settings.drain_timeout, finish)
+    drop(open);
+    // Those that are left then end with this thread's runtime.
+    if timeout(shared.settings.drain_timeout, ended.recv())
         .await
         .is_err()
     {
