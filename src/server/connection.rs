@@ -105,11 +105,10 @@ async fn begin<T: Io>(
 ) {
     let deadlines = Deadlines::new(&shared.settings);
     let mut drain = shared.drain.clone();
-    // On the heap, like all that a connection needs only for a while: the room
-    // of its task stays taken to its end.
-    let opening = Box::pin(open(stream, &mut info, purpose, &worker, &shared));
     let opened = tokio::select! {
-        opened = opening => opened,
+        // What many have sent by now needs no timer.
+        biased;
+        opened = open(stream, &mut info, purpose, &worker, &shared) => opened,
         () = tokio::time::sleep(shared.settings.header_timeout) => return,
         // Nothing has been asked, so nothing is owed.
         _ = drain.wait_for(|draining| *draining) => return,
@@ -172,12 +171,14 @@ async fn open<T: Io>(
     let mut stream = Early::new(stream);
     if shared.settings.proxy_protocol {
         let trusted = worker.state.load().trust.trusts_peer(info);
-        proxied(&mut stream, info, trusted, shared).await?;
+        // On the heap, like all that few connections need, or only for a while: the room
+        // of its task stays taken to its end.
+        Box::pin(proxied(&mut stream, info, trusted, shared)).await?;
     }
     if purpose == Purpose::Tls
         && let Some(tls) = &shared.tls
     {
-        let accepted = tls.acceptor().accept(stream).await;
+        let accepted = Box::pin(tls.acceptor().accept(stream)).await;
         return match accepted {
             Ok(stream) => Ok(Opened::Tls(Box::new(stream))),
             Err(error) => {
