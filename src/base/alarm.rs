@@ -31,6 +31,11 @@ impl Alarm {
         Some(self.sleep.as_ref()?.deadline())
     }
 
+    /// Whether it wakes anybody.
+    pub fn is_awaited(&self) -> bool {
+        self.known.is_some()
+    }
+
     /// Sets it anew.
     pub fn set(&mut self, at: Instant) {
         match &mut self.sleep {

@@ -349,6 +349,10 @@ impl Watchdog {
     /// Ready when there is something to do. May be polled again after that.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Due> {
         let next = self.deadlines.next();
+        if next == NEVER && !self.alarm.is_awaited() {
+            // Many a connection has one request, and needs no timer.
+            return Poll::Pending;
+        }
         if next != NEVER {
             let at = self.deadlines.instant(next);
             if self.alarm.at().is_none_or(|set| at < set) {

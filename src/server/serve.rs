@@ -151,6 +151,7 @@ where
             &mut watchdog,
             &mut drain,
             &place,
+            || deadlines.is_busy(),
             may_rest,
         )
         .await
@@ -164,7 +165,7 @@ where
         stream = parts.io.into_inner();
         // Empty lines at most.
         stream.unread(parts.read_buf);
-        if !rest_until_more(&mut stream, &mut watchdog, &mut drain).await {
+        if !rest_until_more(&mut stream, &mut watchdog, &drain).await {
             return Ok(());
         }
     }
@@ -253,6 +254,7 @@ where
         // Each stream is looked after by itself.
         &Place::default(),
         never,
+        never,
     )
     .await
     {
@@ -289,7 +291,8 @@ enum Ended {
 }
 
 /// Drives a connection beside its watchdog and the drain signal, in one task.
-/// `may_rest`: whether it may be given up where it has to wait, and taken up
+/// `need_not_hear`: whether the signal need not wake it, since it is polled before it
+/// could end. `may_rest`: whether it may be given up where it has to wait, and taken up
 /// again later.
 async fn run<C: Future<Output = hyper::Result<()>>>(
     mut connection: Pin<&mut C>,
@@ -297,6 +300,7 @@ async fn run<C: Future<Output = hyper::Result<()>>>(
     watchdog: &mut Watchdog,
     drain: &mut watch::Receiver<bool>,
     place: &Place,
+    need_not_hear: impl Fn() -> bool,
     may_rest: impl Fn() -> bool,
 ) -> Ended {
     let news = drain.clone();
@@ -305,17 +309,24 @@ async fn run<C: Future<Output = hyper::Result<()>>>(
     let mut known: Option<Waker> = None;
     let mut told = false;
     poll_fn(|context| {
-        let is_known = |known: &Waker| known.will_wake(context.waker());
-        let is_waiting = known.as_ref().is_some_and(is_known) && is_unchanged(&news);
-        if !told && !is_waiting {
-            if draining.as_mut().poll(context).is_ready() {
-                told = true;
-                shut_down(connection.as_mut());
-            }
-            known = Some(context.waker().clone());
+        if !told && !is_unchanged(&news) && draining.as_mut().poll(context).is_ready() {
+            told = true;
+            shut_down(connection.as_mut());
         }
-        if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-            return Poll::Ready(Ended::Over(ended));
+        loop {
+            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                return Poll::Ready(Ended::Over(ended));
+            }
+            let waker = context.waker();
+            if told || need_not_hear() || known.as_ref().is_some_and(|w| w.will_wake(waker)) {
+                break;
+            }
+            known = Some(waker.clone());
+            if draining.as_mut().poll(context).is_pending() {
+                break;
+            }
+            told = true;
+            shut_down(connection.as_mut());
         }
         // The client takes nothing, and is not to have the rest: dropping the
         // connection closes it.
@@ -338,9 +349,11 @@ async fn run<C: Future<Output = hyper::Result<()>>>(
 async fn rest_until_more<T: Io>(
     stream: &mut Stream<T>,
     watchdog: &mut Watchdog,
-    drain: &mut watch::Receiver<bool>,
+    drain: &watch::Receiver<bool>,
 ) -> bool {
-    let mut draining = pin!(drained(drain));
+    // With eyes of its own: what it sees is still news to whoever drives the connection next.
+    let mut drain = drain.clone();
+    let mut draining = pin!(drained(&mut drain));
     poll_fn(|context| {
         if draining.as_mut().poll(context).is_ready() || stream.poll_more(context).is_ready() {
             return Poll::Ready(true);

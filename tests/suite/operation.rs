@@ -74,6 +74,7 @@ fn draining_finishes_what_is_in_flight_and_closes_what_is_idle() {
     go_on.send(()).unwrap();
     let last = busy.read("GET");
     assert_eq!(last.text(), "at last");
+    assert_eq!(last.header("connection").as_deref(), Some("close"));
     assert!(busy.is_closed());
     assert_eq!(proxy.wait().code(), Some(0), "{}", proxy.output().text());
     proxy.output().wait_for_json(|l| l["message"] == "stopped");

@@ -42,6 +42,22 @@ fn a_head_in_drips_does_not_move_its_deadline() {
 }
 
 #[test]
+fn nothing_is_armed_before_there_is_a_deadline() {
+    run(async {
+        let deadlines = Deadlines::new(&settings());
+        let mut watchdog = Watchdog::new(deadlines.clone());
+        let busy = deadlines.request();
+        let first = poll_fn(|context| Poll::Ready(watchdog.poll(context))).await;
+        assert!(first.is_pending() && !watchdog.alarm.is_awaited());
+        tokio::time::advance(Duration::from_secs(100)).await;
+        drop(busy);
+        let since = Instant::now();
+        while poll_fn(|context| watchdog.poll(context)).await != Due::End {}
+        assert_eq!(since.elapsed().as_secs(), settings().idle_timeout.as_secs());
+    });
+}
+
+#[test]
 fn a_connection_rests_once_after_each_request() {
     run(async {
         let deadlines = Deadlines::new(&settings());

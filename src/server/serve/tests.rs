@@ -173,6 +173,23 @@ fn empty_lines_behind_a_request_are_counted_once() {
 }
 
 #[test]
+fn a_connection_that_rests_hears_of_the_end_before_it_reads_on() {
+    run(async {
+        for more in ["", "\r\n", FIRST] {
+            let mut client = Client::new();
+            client.ask(&format!("{FIRST}\r\n"), "/1 None").await;
+            assert!(client.rests().await);
+            client.stream.write_all(more.as_bytes()).await.unwrap();
+            client.drain.send(true).unwrap();
+            let mut said = String::new();
+            let ended = client.stream.read_to_string(&mut said);
+            let within = tokio::time::timeout(Duration::from_secs(1), ended).await;
+            within.expect(more).unwrap();
+        }
+    });
+}
+
+#[test]
 fn content_that_nobody_has_read_keeps_a_connection_awake() {
     run(async {
         let mut client = Client::new();
