@@ -18,11 +18,12 @@ COUNT, FEW = 20_000, 2_000
 PATIENCE = 60
 
 
-def options_of(options):
+def options_of(options, over_tls):
     """Those of the load, without what depends on time."""
     if "--rate" in options:
         return None
-    many = FEW if "--new" in options or "/1048576" in options else COUNT
+    is_much = "/1048576" in options or (over_tls and "--new" in options)
+    many = FEW if is_much else COUNT
     return [*options, "--requests", many]
 
 
@@ -47,7 +48,7 @@ def main():
                 print(f"train: {name}: {contender.name}", file=sys.stderr, flush=True)
                 if options is None:
                     once(lab, contender, None, True, 1)
-                elif counted := options_of(options):
+                elif counted := options_of(options, over_tls):
                     port = contender.tls if over_tls else contender.plain
                     lab.load(port, *counted, cookie=contender.cookie, tls=over_tls)
         for contender in [*plain, tls]:
