@@ -16,11 +16,12 @@ import os
 import subprocess
 import time
 import urllib.parse
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 from lab import Lab, need, put_between
-from measure import once, say
+from measure import SHORT, alternated, once, say
 
 # Where the figures stand in docs/performance.md.
 BEGIN, END = "<!-- make bench-growth: begin -->\n", "<!-- make bench-growth: end -->\n"
@@ -117,18 +118,23 @@ def use(lab, contender, count):
 
 def compared(lab, rounds, seconds, small, large):
     """Processor time of the large one, divided by that of the small one."""
-    ratios = []
-    for number in range(-1, rounds):
-        spent = {}
-        for side in (("small", small), ("large", large))[:: 1 if number % 2 else -1]:
-            name, (proxy, options) = side
-            proxy.cookie, kept = None, proxy.cookie
-            spent[name] = once(lab, proxy, options, False, seconds if number >= 0 else 0.3)["cpu_us"]
-            proxy.cookie = kept
-        if number >= 0:
-            ratios.append(spent["large"] / spent["small"])
-        say(f"{small[0].name}, {large[0].name}: round {number + 1} of {rounds}")
+    say(f"{small[0].name}, {large[0].name}")
+    turns = {name: partial(turn, lab, side) for name, side in (("small", small), ("large", large))}
+    for proxy, _ in (small, large):
+        proxy.asked = 0
+    results = alternated(turns, rounds, seconds, SHORT)
+    pairs = zip(results["large"], results["small"])
+    ratios = [own["cpu_us"] / other["cpu_us"] for own, other in pairs]
     return f"**{median(ratios):.3f}** ({min(ratios):.3f}–{max(ratios):.3f})"
+
+
+def turn(lab, side, seconds):
+    """Goes on with the sessions where it stopped."""
+    proxy, options = side
+    proxy.cookie, kept = None, proxy.cookie
+    result = once(lab, proxy, [*options, "--first", proxy.asked], False, seconds)
+    proxy.cookie, proxy.asked = kept, proxy.asked + result["requests"]
+    return result
 
 
 def sid(number):

@@ -5,8 +5,8 @@
     make bench-quick      fewer and shorter rounds
 
 The figure is the processor time of all of a proxy's processes for each request,
-divided by that of nginx in the same round. Rounds alternate their order, so that
-what the machine does beside does not always meet the same one.
+divided by that of nginx in the same round. In a round all of them have their turn many
+times, forward and backward, so that what the machine does beside meets all alike.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -34,6 +35,11 @@ WITH_TLS = [NGINX, REDIS, HAPROXY, AUTH]
 
 # Where the table stands in docs/performance.md.
 BEGIN, END = "<!-- make bench: begin -->\n", "<!-- make bench: end -->\n"
+
+# The pieces of a round, in seconds. It is one piece where connections are kept that take
+# long to make, all together, or where they are to be at work for a while: what they took
+# would count for more in each.
+SHORT, LONG = 0.5, 1.0
 
 # name, options of the load, TLS, contenders
 SCENARIOS = [
@@ -74,22 +80,45 @@ def once(lab, contender, options, tls, seconds):
         result = lab.load(port, *options, "--seconds", seconds, cookie=contender.cookie, tls=tls)
         if result["resumed"]:
             raise RuntimeError("a TLS session was resumed: these were no full handshakes")
-    result["cpu_us"] = (contender.cpu() - before) * 1e6 / result["requests"]
-    result["rate"] = result["requests"] / (time.monotonic() - start)
+    result["cpu"], result["seconds"] = contender.cpu() - before, time.monotonic() - start
     return result
+
+
+def alternated(turns, rounds, seconds, piece):
+    """What each turn gives, by its name, for each round. A turn is a function of seconds,
+    and has so many in each round, in pieces of this length."""
+    results = {name: [] for name in turns}
+    order = list(turns)
+    # The first ones warm up, and are forgotten.
+    for name in order:
+        turns[name](0.3)
+    for number in range(rounds):
+        pieces = {name: [] for name in turns}
+        for _ in range(max(1, round(seconds / piece))):
+            order.reverse()
+            for name in order:
+                pieces[name].append(turns[name](min(seconds, piece)))
+        for name, parts in pieces.items():
+            results[name].append(whole(parts))
+        say(f"round {number + 1} of {rounds}")
+    return results
+
+
+def whole(parts):
+    """The pieces of a round as one."""
+    total = {key: sum(part[key] for part in parts) for key in ("requests", "cpu", "seconds")}
+    return {
+        "cpu_us": total["cpu"] * 1e6 / total["requests"],
+        "rate": total["requests"] / total["seconds"],
+        **{key: median(part[key] for part in parts) for key in ("p50", "p99") if key in parts[0]},
+    }
 
 
 def scenario(lab, contenders, name, options, tls, names, rounds, seconds):
     chosen = [contenders[key, tls] for key in names if (key, tls) in contenders]
-    results = {contender.name: [] for contender in chosen}
-    for number in range(-1, rounds):
-        order = chosen if number % 2 == 0 else chosen[::-1]
-        for contender in order:
-            # The first one warms up, and is forgotten.
-            result = once(lab, contender, options, tls, seconds if number >= 0 else 0.3)
-            if number >= 0:
-                results[contender.name].append(result)
-        say(f"{name}: round {number + 1} of {rounds}")
+    turns = {c.name: partial(once, lab, c, options, tls) for c in chosen}
+    say(name)
+    results = alternated(turns, rounds, seconds, piece_of(options, tls, seconds))
     table = {}
     for contender in chosen:
         pairs = zip(results[contender.name], results[NGINX])
@@ -104,6 +133,13 @@ def scenario(lab, contenders, name, options, tls, names, rounds, seconds):
             },
         }
     return table
+
+
+def piece_of(options, tls, seconds):
+    if options is None:
+        return LONG
+    is_kept = "--new" not in options
+    return seconds if is_kept and (tls or "--rate" in options or 512 in options) else SHORT
 
 
 def idle(lab, contender, count, tls):

@@ -16,6 +16,8 @@ use crate::client::{Connection, Target};
 pub struct Load {
     pub target: Target,
     pub connections: u32,
+    /// The place of the first request's cookie among them all.
+    pub first: usize,
     /// A connection for each request.
     pub fresh: bool,
     pub amount: Amount,
@@ -37,7 +39,9 @@ pub enum Amount {
 
 #[derive(Default)]
 struct Tally {
-    /// In microseconds.
+    /// Requests that were answered.
+    answered: u64,
+    /// In microseconds. At a rate, without those for which a connection had to be made.
     latencies: Vec<u32>,
     left: u64,
     resumed: u64,
@@ -89,7 +93,7 @@ impl Load {
         };
         println!(
             "{{\"requests\":{},\"seconds\":{took:.4},\"p50\":{},\"p99\":{},\"resumed\":{}}}",
-            tally.latencies.len(),
+            tally.answered,
             quantile(0.5),
             quantile(0.99),
             tally.resumed,
@@ -131,7 +135,7 @@ impl Load {
                 None => self.target.connect().await?,
             };
             let place = number as usize + turn as usize * self.connections as usize;
-            let answer = self.target.ask(&mut connection, place).await?;
+            let answer = self.target.ask(&mut connection, self.first + place).await?;
             if answer.sets_cookie {
                 return Err("an answer sets a cookie".into());
             }
@@ -140,7 +144,10 @@ impl Load {
             }
             let micros = u32::try_from(due.elapsed().as_micros()).unwrap_or(u32::MAX);
             let mut tally = tally.borrow_mut();
-            tally.latencies.push(micros);
+            tally.answered += 1;
+            if turn > 0 || alarm.is_none() {
+                tally.latencies.push(micros);
+            }
             if self.samples {
                 let sample = (due - start, due.elapsed(), answer.status);
                 tally.samples.push(sample);

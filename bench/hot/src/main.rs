@@ -9,7 +9,7 @@
 //! `--new` (a connection for each request), and one of `--seconds N`,
 //! `--requests N` (in all) and `--rate N` (each second, with `--seconds`: latency
 //! counts from the moment when a request was due). `--cookies FILE` has a cookie in
-//! each line, for one request after the other. `--samples` prints each answer: when it
+//! each line, for one request after the other, from the line `--first N`. `--samples` prints each answer: when it
 //! was due and how long it took in microseconds, and its status. `--hold N` opens that many
 //! connections, has one answer on each, says so, and keeps them until its input
 //! ends.
@@ -52,7 +52,7 @@ pub type Failed = Box<dyn std::error::Error>;
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Load, Failed> {
     let address: SocketAddr = arguments.next().ok_or("load needs an address")?.parse()?;
     let (mut path, mut cookies, mut ca) = ("/200".to_owned(), Vec::new(), None);
-    let (mut connections, mut fresh, mut samples) = (64, false, false);
+    let (mut connections, mut first, mut fresh, mut samples) = (64, 0, false, false);
     let (mut seconds, mut requests, mut rate, mut hold) = (None, None, None, None);
     while let Some(option) = arguments.next() {
         match option.as_str() {
@@ -75,6 +75,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Load, Failed> {
             }
             "--ca" => ca = Some(value),
             "--connections" => connections = value.parse()?,
+            "--first" => first = value.parse()?,
             "--seconds" => seconds = Some(Duration::from_secs_f64(value.parse()?)),
             "--requests" => requests = Some(value.parse()?),
             "--rate" => rate = Some(value.parse()?),
@@ -92,6 +93,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Load, Failed> {
     Ok(Load {
         target: Target::new(address, &path, &cookies, ca.as_deref(), fresh)?,
         connections,
+        first,
         fresh,
         amount,
         samples,
