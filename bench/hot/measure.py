@@ -36,9 +36,7 @@ WITH_TLS = [NGINX, REDIS, HAPROXY, AUTH]
 # Where the table stands in docs/performance.md.
 BEGIN, END = "<!-- make bench: begin -->\n", "<!-- make bench: end -->\n"
 
-# The pieces of a round, in seconds. It is one piece where connections are kept that take
-# long to make, all together, or where they are to be at work for a while: what they took
-# would count for more in each.
+# The pieces of a round, in seconds; h2load counts in whole ones.
 SHORT, LONG = 0.5, 1.0
 
 # name, options of the load, TLS, contenders
@@ -136,6 +134,9 @@ def scenario(lab, contenders, name, options, tls, names, rounds, seconds):
 
 
 def piece_of(options, tls, seconds):
+    """How long a turn is. The whole round where the making of connections that are then kept
+    would count for much in a shorter one: where they are many, or over TLS, or where latency
+    is measured."""
     if options is None:
         return LONG
     is_kept = "--new" not in options

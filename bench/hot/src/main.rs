@@ -9,10 +9,10 @@
 //! `--new` (a connection for each request), and one of `--seconds N`,
 //! `--requests N` (in all) and `--rate N` (each second, with `--seconds`: latency
 //! counts from the moment when a request was due). `--cookies FILE` has a cookie in
-//! each line, for one request after the other, from the line `--first N`. `--samples` prints each answer: when it
-//! was due and how long it took in microseconds, and its status. `--hold N` opens that many
-//! connections, has one answer on each, says so, and keeps them until its input
-//! ends.
+//! each line, for one request after the other, from the line `--first N`. `--samples`
+//! prints each answer: when it was due and how long it took in microseconds, and its
+//! status. `--hold N` opens that many connections, has one answer on each, says so, and
+//! keeps them until its input ends.
 
 mod alarm;
 mod backend;
