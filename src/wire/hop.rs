@@ -171,14 +171,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
-
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
-        headers
-    }
+    use crate::wire::framing::tests::headers;
 
     fn names_left(lines: &[(&'static str, &'static str)]) -> Vec<String> {
         let mut headers = headers(lines);

@@ -124,14 +124,7 @@ fn weight(text: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
-        headers
-    }
+    use crate::wire::framing::tests::headers;
 
     #[test]
     fn browsers_navigate_and_scripts_do_not() {
