@@ -6,28 +6,23 @@
 //!
 //! - What changes is removed, and a copy whose reading began before the change is
 //!   never put in after it: each key has a *version* that every change raises, and
-//!   a reader must find it as it was when the reading began ([`Reading`]).
+//!   a reader must find it as it was when the reading began ([`Reading`]). A copy
+//!   has its version in it. While that is current it is right, wherever it is found; with
+//!   an older one it counts only where it is kept, and with none nowhere.
 //! - A channel that was lost ends the *era*: copies of an earlier one count no more.
 //! - A channel that is silent is believed for `store.cache.staleness` only.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use quick_cache::DefaultHashBuilder;
-use quick_cache::sync::Cache as Entries;
-
+use super::copies::Copies;
 use super::known::{EpochCopy, Known};
 use super::pool::Common;
-use super::shortcuts::Shortcuts;
 use super::store::{Epoch, Listener};
+use super::versions::{Version, Versions};
 use crate::base::clock::millis;
-
-/// Versions are shared by the keys of one stripe: a change of another key of it
-/// costs a copy, never the truth.
-const STRIPES: usize = 1024;
 
 /// So many epochs are kept before the first sweep.
 const FIRST_SWEEP: usize = 1024;
@@ -43,19 +38,10 @@ pub struct Cache {
     used: AtomicBool,
 }
 
-/// Copies by a hash of their keys. A copy says itself which key it is of, so a key beside
-/// it would only take room, and looking at it time. Of two keys with one hash, which are
-/// not to be expected, each puts out the other's copy: that costs a copy, never the truth.
-struct Copies {
-    hasher: DefaultHashBuilder,
-    entries: Entries<u64, Arc<Known>>,
-    shortcuts: Shortcuts,
-}
-
 /// A reading of the store that began at a known state of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
-    version: u64,
+    version: Version,
     era: u32,
 }
 
@@ -66,11 +52,6 @@ pub struct Reading {
 struct Epochs {
     copies: HashMap<Box<str>, Vec<Weak<EpochCopy>>>,
     sweep_at: usize,
-}
-
-struct Versions {
-    hasher: RandomState,
-    stripes: Box<[AtomicU64]>,
 }
 
 /// Until when copies count.
@@ -91,7 +72,7 @@ impl Cache {
             copies: (entries > 0).then(|| Copies::new(entries)),
             common: Common::default(),
             epochs: Mutex::default(),
-            versions: Versions::new(),
+            versions: Versions::new(entries),
             era: AtomicU32::new(0),
             belief: Belief {
                 start: Instant::now(),
@@ -110,7 +91,10 @@ impl Cache {
     /// The copy of a record, if it counts now.
     pub fn fresh(&self, key: &str) -> Option<Arc<Known>> {
         let copies = self.copies.as_ref()?;
-        self.fresh_at(copies, copies.place(key), |known| known.key() == key)
+        self.note_use();
+        let now = self.believed_now()?;
+        let known = copies.get(key)?;
+        self.counts(&known, now).then_some(known)
     }
 
     /// The copy to which a shortcut leads that was noted by this sight, if it counts now.
@@ -121,42 +105,56 @@ impl Cache {
         is_meant: impl FnOnce(&Known) -> bool,
     ) -> Option<Arc<Known>> {
         let copies = self.copies.as_ref()?;
-        self.fresh_at(copies, copies.shortcuts.find(sight)?, is_meant)
-    }
-
-    /// Notes a shortcut to the copy of a record.
-    pub(super) fn note_sight(&self, sight: u64, known: &Known) {
-        if let Some(copies) = &self.copies {
-            let place = copies.place(known.key());
-            let is_used = |place| copies.entries.contains_key(&place);
-            copies.shortcuts.put(sight, place, is_used);
-        }
-    }
-
-    fn fresh_at(
-        &self,
-        copies: &Copies,
-        place: u64,
-        is_meant: impl FnOnce(&Known) -> bool,
-    ) -> Option<Arc<Known>> {
         self.note_use();
+        let now = self.believed_now()?;
+        let known = copies.by_sight(sight)?;
+        // It may be kept no more. While its version is current it is right all the same.
+        let is_right = self.versions.is_current(known.standing().version())
+            && is_meant(&known)
+            && copies.tell_use(&known)
+            && self.counts(&known, now);
+        is_right.then_some(known)
+    }
+
+    /// Notes a shortcut to a copy that was found by its key.
+    pub(super) fn note_sight(&self, sight: u64, known: &Arc<Known>) {
+        let Some(copies) = &self.copies else {
+            return;
+        };
+        // The version first: see `record_changed`.
+        let version = self.versions.of(known.key());
+        if copies.holds(known) {
+            // What is written by many is in nobody's cache: mostly only one of both changes.
+            if known.standing().version() != version {
+                known.standing().set_version(version);
+            }
+            copies.note_sight(sight, known);
+        }
+    }
+
+    /// The time, while the channel is believed.
+    fn believed_now(&self) -> Option<u64> {
         let now = self.belief.now();
-        if !self.belief.holds_at(now) {
-            return None;
+        self.belief.holds_at(now).then_some(now)
+    }
+
+    /// Whether a copy that is right, as far as was told of its record, counts now.
+    fn counts(&self, known: &Known, now: u64) -> bool {
+        let counts = known.era() == self.era() && known.has_valid_epoch();
+        if counts {
+            known.standing().confirm(now);
         }
-        let known = copies.entries.get(&place)?;
-        if !is_meant(&known) || known.era() != self.era() || !known.has_valid_epoch() {
-            return None;
-        }
-        known.confirm(now);
-        Some(known)
+        counts
     }
 
     /// The copy of a record that counted within this time: for when the store does
     /// not answer and the operator prefers this to an outage.
     pub fn stale(&self, key: &str, within: Duration) -> Option<Arc<Known>> {
         let known = self.copies.as_ref()?.get(key)?;
-        let age = self.belief.now().saturating_sub(known.confirmed());
+        let age = self
+            .belief
+            .now()
+            .saturating_sub(known.standing().confirmed());
         (known.has_valid_epoch() && age < millis(within)).then_some(known)
     }
 
@@ -234,15 +232,16 @@ impl Cache {
         let Some(copies) = &self.copies else {
             return;
         };
-        known.confirm(self.belief.now());
+        known.standing().confirm(self.belief.now());
         if !self.still(reading, known.key()) || !known.has_valid_epoch() {
             return;
         }
         copies.put(known);
         // A change that came between the look and the insertion found nothing to
         // remove; but it has raised the version before it looked.
-        if !self.still(reading, known.key()) {
-            copies.take_back(known);
+        match self.still(reading, known.key()) {
+            true => known.standing().set_version(reading.version),
+            false => copies.take_back(known),
         }
     }
 
@@ -254,8 +253,7 @@ impl Cache {
     /// Which names have their version in common.
     #[cfg(test)]
     pub(super) fn stripe_of(&self, name: &str) -> usize {
-        let stripe = self.versions.stripe(name).unwrap();
-        std::ptr::from_ref(stripe) as usize
+        self.versions.stripe(name)
     }
 
     /// What copies have in common.
@@ -277,10 +275,13 @@ impl Cache {
 
 impl Listener for Cache {
     fn record_changed(&self, key: &str) {
-        // In this order: see `keep`.
+        // Before the removal: see `keep`.
         self.versions.raise(key);
         if let Some(copies) = &self.copies {
             copies.remove(key);
+            // And after it: whoever has found the copy still there, and notes a shortcut to
+            // it, has an older version.
+            self.versions.raise(key);
         }
     }
 
@@ -303,44 +304,6 @@ impl Listener for Cache {
 
     fn is_used(&self) -> bool {
         self.used.swap(false, Ordering::Relaxed)
-    }
-}
-
-impl Copies {
-    fn new(most: usize) -> Self {
-        Self {
-            hasher: DefaultHashBuilder::default(),
-            entries: Entries::new(most),
-            shortcuts: Shortcuts::new(most),
-        }
-    }
-
-    fn get(&self, key: &str) -> Option<Arc<Known>> {
-        let known = self.entries.get(&self.place(key))?;
-        (known.key() == key).then_some(known)
-    }
-
-    fn holds(&self, known: &Arc<Known>) -> bool {
-        self.entries
-            .peek(&self.place(known.key()))
-            .is_some_and(|copy| Arc::ptr_eq(&copy, known))
-    }
-
-    fn put(&self, known: &Arc<Known>) {
-        self.entries.insert(self.place(known.key()), known.clone());
-    }
-
-    fn take_back(&self, known: &Arc<Known>) {
-        self.entries
-            .remove_if(&self.place(known.key()), |copy| Arc::ptr_eq(copy, known));
-    }
-
-    fn remove(&self, key: &str) {
-        self.entries.remove(&self.place(key));
-    }
-
-    fn place(&self, key: &str) -> u64 {
-        self.hasher.hash_one(key)
     }
 }
 
@@ -377,32 +340,6 @@ impl Epochs {
         // Mostly there is one.
         copies.reserve_exact(1);
         copies.push(Arc::downgrade(copy));
-    }
-}
-
-impl Versions {
-    fn new() -> Self {
-        Self {
-            hasher: RandomState::new(),
-            stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
-        }
-    }
-
-    fn of(&self, name: &str) -> u64 {
-        self.stripe(name)
-            .map_or(0, |stripe| stripe.load(Ordering::SeqCst))
-    }
-
-    fn raise(&self, name: &str) {
-        if let Some(stripe) = self.stripe(name) {
-            stripe.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
-    fn stripe(&self, name: &str) -> Option<&AtomicU64> {
-        let hash = self.hasher.hash_one(name);
-        let number = usize::try_from(hash % STRIPES as u64).ok()?;
-        self.stripes.get(number)
     }
 }
 

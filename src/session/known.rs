@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::data::{Field, Fields};
@@ -14,6 +14,7 @@ use super::pool::Common;
 use super::record::{Life, Opened, Terms, expired, idle_timeout};
 use super::rules::SessionRules;
 use super::settings::SessionSettings;
+use super::standing::Standing;
 use super::store::Epoch;
 use super::texts::{Ends, Part, Texts};
 use super::token::Token;
@@ -34,9 +35,6 @@ const USER: u8 = 2;
 /// Between values of identity headers, none of which can hold it.
 const BETWEEN: u8 = b'\n';
 
-/// How exactly it is noted when a copy last counted, in milliseconds.
-const TICK: u64 = 250;
-
 /// A session's record as it was read.
 pub struct Known {
     /// When it began, and when it ends however much it is used.
@@ -53,8 +51,8 @@ pub struct Known {
     seen: AtomicU64,
     /// The era of the cache in which it was read.
     era: u32,
-    /// When it last counted, in ticks of the cache's own time after the first; 0: never.
-    confirmed: AtomicU32,
+    /// What the cache notes in it.
+    standing: Standing,
     /// For which configuration it was read: [`IdentityHeaders::number`].
     read_for: u32,
     /// The signature of its token, once it was verified.
@@ -132,7 +130,7 @@ impl Known {
             ends,
             seen: AtomicU64::new(seen.0),
             era,
-            confirmed: AtomicU32::new(0),
+            standing: Standing::default(),
             read_for: rules.identity.number(),
             signature: OnceLock::new(),
         }
@@ -150,7 +148,7 @@ impl Known {
             ends: self.ends,
             seen: AtomicU64::new(seen.0),
             era,
-            confirmed: AtomicU32::new(0),
+            standing: Standing::default(),
             read_for: self.read_for,
             signature: self.signature.clone(),
         }
@@ -305,20 +303,9 @@ impl Known {
         self.era
     }
 
-    /// When it last counted, in milliseconds of the cache's own time; a quarter of a
-    /// second too early at most.
-    pub(super) fn confirmed(&self) -> u64 {
-        let ticks = self.confirmed.load(Ordering::Relaxed);
-        u64::from(ticks.saturating_sub(1)) * TICK
-    }
-
-    /// It counts at `now`. A line of memory that is not written stays shared between
-    /// cores.
-    pub(super) fn confirm(&self, now: u64) {
-        let ticks = u32::try_from(now / TICK + 1).unwrap_or(u32::MAX);
-        if self.confirmed.load(Ordering::Relaxed) != ticks {
-            self.confirmed.store(ticks, Ordering::Relaxed);
-        }
+    /// What the cache notes in it.
+    pub(super) fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     fn part(&self, part: Part) -> &str {

@@ -2,6 +2,7 @@
 
 mod applications;
 pub mod cache;
+mod copies;
 pub mod data;
 pub mod devices;
 pub mod find;
@@ -18,10 +19,12 @@ pub mod sessions;
 pub mod settings;
 pub mod shared;
 mod shortcuts;
+pub mod standing;
 pub mod store;
 pub mod texts;
 pub mod token;
 pub mod touches;
+pub mod versions;
 
 pub use devices::Device;
 pub use known::Session;

@@ -1,22 +1,27 @@
-//! Shortcuts from what a cookie says to where the copy of its session is.
+//! Shortcuts from what a cookie says to the copy of its session.
 //!
 //! The way from a cookie to a copy leads over the store's key, which is a hash that is
-//! dear to compute. It is the same each time, so its end is noted here: by a keyed
-//! hash of the token, its *sight*, stands the place of the copy, another keyed hash.
-//! Neither says anything of a token or a key.
+//! dear to compute, and over a map, each step of which is a look into memory that is in no
+//! cache of the processor where sessions are many. So the copy itself is noted here: by a
+//! keyed hash of the token, its *sight*, which says nothing of the token.
 //!
-//! A shortcut is a hint and no more. It says nothing of whether there is a copy, whether
-//! it counts, or whose it is: who takes it has to prove all that of what he finds. So
-//! nothing here has to go when a session goes; what leads nowhere is written over
-//! first. Two numbers that do not belong together, as a reader may see them while
-//! somebody writes, lead astray, and that is found out in the same way. This is why all
-//! threads share it without a lock.
+//! A shortcut is a hint and no more. It does not say that the copy is still kept, that it
+//! counts, or whose it is: who takes it has to prove all that of what he finds.
+//!
+//! All threads share them. Each line has a lock of its own, which is held for some
+//! nanoseconds. Who looks for a copy, or notes a shortcut, and finds it taken does not wait,
+//! since there is always the other way; only who forgets one does.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+
+use super::standing::NO_SIGHT;
 
 /// Shortcuts in one line: two lines of memory, which processors fetch together.
-const WAYS: usize = 8;
+const WAYS: usize = 7;
+
+/// So many of them are used, if all copies are there.
+const MEAN: usize = 5;
 
 /// Lines in the smallest table, at least: 4 KiB.
 const FEWEST: usize = 32;
@@ -24,39 +29,34 @@ const FEWEST: usize = 32;
 /// How many times larger each table is than the one before it.
 const STEP: usize = 4;
 
-/// Instead of a sight: nothing was noted.
-const NONE: u64 = 0;
-
 /// Shortcuts, in a table that is replaced by a larger one as sessions become more. What
 /// the smaller one had is noted anew, when it is asked for.
-pub struct Shortcuts {
+pub struct Shortcuts<T> {
     /// From the smallest to the largest; each is made when it is needed.
-    tables: Box<[OnceLock<Table>]>,
+    tables: Box<[OnceLock<Table<T>>]>,
     /// Lines of the largest.
     most: usize,
     /// Which table is in use.
     current: AtomicUsize,
-    /// How many in the present table had to make room while their copies were there.
+    /// How many in the present table had to make room.
     displaced: AtomicU32,
 }
 
-type Table = Box<[Line]>;
+type Table<T> = Box<[Line<T>]>;
 
-#[derive(Default)]
 #[repr(align(128))]
-struct Line([Shortcut; WAYS]);
+struct Line<T>(Mutex<[Shortcut<T>; WAYS]>);
 
-#[derive(Default)]
-struct Shortcut {
-    sight: AtomicU64,
-    place: AtomicU64,
+struct Shortcut<T> {
+    sight: u64,
+    to: Option<Arc<T>>,
 }
 
-impl Shortcuts {
-    /// For this many copies. In the end it takes 22 to 43 bytes for each, at first a few KiB.
+impl<T> Shortcuts<T> {
+    /// For this many copies. In the end it takes some 34 bytes for each, at first 4 to 16 KiB.
     pub fn new(copies: usize) -> Self {
-        // Full to three quarters or less, mostly, and then few lines are too short.
-        let most = (copies / WAYS).next_power_of_two().max(FEWEST);
+        // When all room is used, one of twenty has none because its line is full.
+        let most = copies.div_ceil(MEAN).max(FEWEST);
         let mut tables = vec![OnceLock::new()];
         let mut lines = most / STEP;
         while lines >= FEWEST {
@@ -71,38 +71,48 @@ impl Shortcuts {
         }
     }
 
-    /// The place that was noted last by this sight, if it was not written over. It may be
-    /// that of another.
-    pub fn find(&self, sight: u64) -> Option<u64> {
+    /// What was noted last by this sight, if it was not written over and nobody else looks
+    /// at this line now. It may be that of another.
+    pub fn find(&self, sight: u64) -> Option<Arc<T>> {
         let table = self.tables.get(self.current.load(Ordering::Relaxed))?;
-        let line = line(table.get()?, sight)?;
-        let noted = line.0.iter().find(|noted| noted.has(sight))?;
-        Some(noted.place.load(Ordering::Relaxed))
+        let line = line(table.get()?, sight)?.try_lock()?;
+        let noted = line.iter().find(|noted| noted.sight == sight)?;
+        noted.to.clone()
     }
 
-    /// Notes a place by a sight. `is_used` says of others whether there is a copy: the
-    /// shortcuts of those that are gone make room first.
-    pub fn put(&self, sight: u64, place: u64, is_used: impl Fn(u64) -> bool) {
+    /// Notes a shortcut by a sight, if nobody else looks at its line now.
+    pub fn put(&self, sight: u64, to: &Arc<T>) {
         let number = self.current.load(Ordering::Relaxed);
         let Some(table) = self.tables.get(number) else {
             return;
         };
         let table = table.get_or_init(|| self.table(number));
-        let Some(Line(line)) = line(table, sight) else {
+        let Some(mut line) = line(table, sight).and_then(Line::try_lock) else {
             return;
         };
-        let leads = |noted: &Shortcut| is_used(noted.place.load(Ordering::Relaxed));
-        let same = line.iter().find(|noted| noted.has(sight));
-        let free = || line.iter().find(|noted| noted.has(NONE));
-        let idle = || line.iter().find(|noted| !leads(noted));
-        let noted = same.or_else(free).or_else(idle).or_else(|| {
+        let same = line.iter().position(|noted| noted.sight == sight);
+        let free = || line.iter().position(|noted| noted.to.is_none());
+        let place = same.or_else(free).unwrap_or_else(|| {
             self.displace(number, table.len());
             // Any of them: which one it is must not depend on what chose the line.
-            line.get(usize::try_from(sight >> 32).ok()? % WAYS)
+            sight as u32 as usize % WAYS
         });
-        if let Some(noted) = noted {
-            noted.place.store(place, Ordering::Relaxed);
-            noted.sight.store(sight, Ordering::Relaxed);
+        if let Some(noted) = line.get_mut(place).filter(|noted| !noted.leads(sight, to)) {
+            let to = Some(to.clone());
+            *noted = Shortcut { sight, to };
+        }
+    }
+
+    /// Forgets the shortcut by this sight, if it leads there: in all tables, so that none
+    /// keeps it in memory.
+    pub fn forget(&self, sight: u64, to: &Arc<T>) {
+        for table in self.tables.iter().filter_map(OnceLock::get) {
+            let Some(mut line) = line(table, sight).map(Line::lock) else {
+                continue;
+            };
+            for noted in line.iter_mut().filter(|noted| noted.leads(sight, to)) {
+                *noted = Shortcut::default();
+            }
         }
     }
 
@@ -119,24 +129,54 @@ impl Shortcuts {
         }
     }
 
-    fn table(&self, number: usize) -> Table {
+    fn table(&self, number: usize) -> Table<T> {
         let above = self.tables.len().saturating_sub(number.saturating_add(1));
         let lines = (0..above).fold(self.most, |lines, _| lines / STEP);
         (0..lines).map(|_| Line::default()).collect()
     }
 }
 
-impl Shortcut {
-    fn has(&self, sight: u64) -> bool {
-        self.sight.load(Ordering::Relaxed) == sight
+impl<T> Line<T> {
+    fn lock(&self) -> MutexGuard<'_, [Shortcut<T>; WAYS]> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn try_lock(&self) -> Option<MutexGuard<'_, [Shortcut<T>; WAYS]>> {
+        match self.0.try_lock() {
+            Ok(line) => Some(line),
+            Err(TryLockError::Poisoned(line)) => Some(line.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 }
 
-/// The line in which a sight has its place, in a table of some power of two.
-fn line(table: &Table, sight: u64) -> Option<&Line> {
-    let mask = table.len().checked_sub(1)?;
-    // Any part of a hash is as good.
-    table.get(sight as usize & mask)
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Shortcut<T> {
+    fn leads(&self, sight: u64, to: &Arc<T>) -> bool {
+        let is_same = |known: &Arc<T>| Arc::ptr_eq(known, to);
+        self.sight == sight && self.to.as_ref().is_some_and(is_same)
+    }
+}
+
+impl<T> Default for Shortcut<T> {
+    fn default() -> Self {
+        Self {
+            sight: NO_SIGHT,
+            to: None,
+        }
+    }
+}
+
+/// The line in which a sight has its place: as far into the table as the hash is between
+/// nothing and the greatest number.
+fn line<T>(table: &Table<T>, sight: u64) -> Option<&Line<T>> {
+    let place = (u128::from(sight) * table.len() as u128) >> u64::BITS;
+    table.get(place as usize)
 }
 
 #[cfg(test)]
@@ -154,43 +194,60 @@ mod tests {
         })
     }
 
-    fn lines(shortcuts: &Shortcuts) -> usize {
+    fn lines<T>(shortcuts: &Shortcuts<T>) -> usize {
         let made = shortcuts.tables.iter().filter_map(OnceLock::get);
         made.map(|table| table.len()).sum()
     }
 
-    const FIRST: u64 = FEWEST as u64;
+    const MANY: u64 = WAYS as u64;
 
     #[test]
     fn what_was_noted_is_found_by_its_sight_alone() {
         let shortcuts = Shortcuts::new(100);
-        let find = |sight| shortcuts.find(sight);
+        let find = |sight| shortcuts.find(sight).map(|found| *found);
         assert_eq!(find(5), None);
-        shortcuts.put(5, 50, |_| true);
+        shortcuts.put(5, &Arc::new(50));
         // In the same line.
-        shortcuts.put(5 + FIRST, 51, |_| true);
-        assert_eq!((find(5), find(5 + FIRST)), (Some(50), Some(51)));
-        assert_eq!(find(5 + 2 * FIRST), None);
-        shortcuts.put(5, 52, |_| true);
-        assert_eq!((find(5), find(5 + FIRST)), (Some(52), Some(51)));
+        shortcuts.put(6, &Arc::new(51));
+        assert_eq!((find(5), find(6)), (Some(50), Some(51)));
+        assert_eq!(find(7), None);
+        assert_eq!(find(NO_SIGHT), None);
+        shortcuts.put(5, &Arc::new(52));
+        assert_eq!((find(5), find(6)), (Some(52), Some(51)));
     }
 
     #[test]
-    fn what_leads_nowhere_makes_room_first() {
+    fn what_is_forgotten_is_not_kept_and_makes_room() {
         let shortcuts = Shortcuts::new(100);
-        let of_one_line = |number: u64| FIRST * (number + 1);
+        let of_one_line = |number: u64| number + 1;
         let found = |many: u64| -> Vec<u64> {
             let places = (0..many).filter_map(|number| shortcuts.find(of_one_line(number)));
-            places.collect()
+            places.map(|found| *found).collect()
         };
-        for number in 0..8 {
-            shortcuts.put(of_one_line(number), number, |_| true);
+        let copies: Vec<_> = (0..MANY + 2).map(Arc::new).collect();
+        for (copy, number) in copies.iter().zip(0..MANY) {
+            shortcuts.put(of_one_line(number), copy);
         }
-        shortcuts.put(of_one_line(8), 8, |place| place != 2);
-        assert_eq!(found(9), [0, 1, 3, 4, 5, 6, 7, 8]);
-        shortcuts.put(of_one_line(9), 9, |_| true);
-        let left = found(10);
-        assert!(left.len() == 8 && left.contains(&9), "{left:?}");
+        shortcuts.forget(of_one_line(2), &copies[3]);
+        assert_eq!(found(MANY), [0, 1, 2, 3, 4, 5, 6], "leads elsewhere");
+        shortcuts.forget(of_one_line(2), &copies[2]);
+        assert_eq!(Arc::strong_count(&copies[2]), 1);
+        shortcuts.put(of_one_line(7), &copies[7]);
+        assert_eq!(found(MANY + 1), [0, 1, 3, 4, 5, 6, 7]);
+        shortcuts.put(of_one_line(8), &copies[8]);
+        let left = found(MANY + 2);
+        assert!(left.len() == WAYS && left.contains(&8), "{left:?}");
+    }
+
+    #[test]
+    fn who_finds_a_line_taken_does_not_wait() {
+        let shortcuts = Shortcuts::new(100);
+        shortcuts.put(5, &Arc::new(()));
+        let table = shortcuts.tables[0].get().unwrap();
+        let taken = line(table, 5).unwrap().lock();
+        assert_eq!(shortcuts.find(5), None);
+        drop(taken);
+        assert!(shortcuts.find(5).is_some());
     }
 
     #[test]
@@ -198,42 +255,57 @@ mod tests {
         for copies in [1, 300, 1_000, 5_000, 100_000] {
             let shortcuts = Shortcuts::new(copies);
             let many = u64::try_from(copies).unwrap();
+            let kept: Vec<_> = (0..many).map(Arc::new).collect();
             for _ in 0..4 {
-                for (sight, place) in sights(many).zip(0..) {
-                    shortcuts.put(sight, place, |_| true);
+                for (sight, copy) in sights(many).zip(&kept) {
+                    shortcuts.put(sight, copy);
                 }
             }
-            let right = |(sight, place): &(u64, u64)| shortcuts.find(*sight) == Some(*place);
-            let found = sights(many).zip(0..).filter(right).count();
-            assert!(found * 100 >= copies * 85, "{found} of {copies}");
-            let most = (copies * 43).max(4096);
-            assert!(lines(&shortcuts) * size_of::<Line>() <= most, "{copies}");
+            let right = |(sight, copy): &(u64, &Arc<u64>)| {
+                shortcuts
+                    .find(*sight)
+                    .is_some_and(|found| Arc::ptr_eq(&found, copy))
+            };
+            let found = sights(many).zip(&kept).filter(right).count();
+            assert!(found * 100 >= copies * 94, "{found} of {copies}");
+            let most = (copies * 35).max(4096);
+            assert!(
+                lines(&shortcuts) * size_of::<Line<u64>>() <= most,
+                "{copies}"
+            );
+            // From the tables that are in use no more, too.
+            for (sight, copy) in sights(many).zip(&kept) {
+                shortcuts.forget(sight, copy);
+            }
+            assert!(kept.iter().all(|copy| Arc::strong_count(copy) == 1));
         }
         // However many come and go.
         let shortcuts = Shortcuts::new(1_000);
-        sights(100_000).for_each(|sight| shortcuts.put(sight, sight, |_| true));
-        assert_eq!(lines(&shortcuts), 128 + 32);
+        sights(100_000).for_each(|sight| shortcuts.put(sight, &Arc::new(())));
+        assert_eq!(lines(&shortcuts), 200 + 50);
     }
 
     #[test]
     fn those_who_come_and_go_need_no_larger_table() {
         let shortcuts = Shortcuts::new(100_000);
         for sight in sights(20_000) {
-            shortcuts.put(sight, sight, |_| false);
+            let copy = Arc::new(());
+            shortcuts.put(sight, &copy);
+            shortcuts.forget(sight, &copy);
         }
         assert_eq!(lines(&shortcuts), shortcuts.table(0).len());
     }
 
     #[test]
     fn the_last_table_is_as_large_as_it_is_said() {
-        for copies in [0, 1, 128, 1_000, 100_000, 1_000_000] {
-            let shortcuts = Shortcuts::new(copies);
+        for copies in [0, 1, 128, 129, 1_000, 100_000, 1_000_000] {
+            let shortcuts = Shortcuts::<()>::new(copies);
             let last = shortcuts.tables.len() - 1;
             let (first, last) = (shortcuts.table(0).len(), shortcuts.table(last).len());
             assert_eq!(last, shortcuts.most);
             assert!((FEWEST..FEWEST * STEP).contains(&first), "{first}");
-            assert!(last * WAYS + WAYS > copies, "{copies}");
+            assert!(last * MEAN >= copies, "{copies}");
         }
-        assert_eq!(size_of::<Line>(), 128);
+        assert_eq!(size_of::<Line<u64>>(), 128);
     }
 }

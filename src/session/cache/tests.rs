@@ -70,16 +70,17 @@ fn a_shortcut_leads_to_what_counts_and_is_meant() {
 
     cache.record_changed(KEY);
     assert!(find(true).is_none(), "ended");
-    let newer = fill(&cache, KEY);
-    assert!(Arc::ptr_eq(&find(true).unwrap(), &newer), "of the same key");
+    let note = || cache.note_sight(SIGHT, &fill(&cache, KEY));
+    note();
+    assert!(find(true).is_some());
     cache.epoch_changed(USER);
     assert!(find(true).is_none(), "signed out everywhere");
-    fill(&cache, KEY);
+    note();
     assert!(find(true).is_some());
     cache.lost();
     cache.proven(Instant::now());
     assert!(find(true).is_none(), "of an earlier era");
-    fill(&cache, KEY);
+    note();
     assert!(find(true).is_some());
     cache.lost();
     assert!(find(true).is_none(), "nobody tells of changes");
@@ -87,6 +88,158 @@ fn a_shortcut_leads_to_what_counts_and_is_meant() {
     let none = Cache::new(0, None);
     none.note_sight(SIGHT, &fill(&none, KEY));
     assert!(none.fresh_by_sight(SIGHT, |_| true).is_none());
+}
+
+/// A key whose version is also that of `KEY`.
+fn neighbour(cache: &Cache) -> String {
+    let mut names = (0..).map(|number| format!("sess:{number}"));
+    let same = |name: &String| cache.stripe_of(name) == cache.stripe_of(KEY);
+    names.find(same).unwrap()
+}
+
+#[test]
+fn a_shortcut_leads_to_what_is_kept_and_to_nothing_else() {
+    const SIGHT: u64 = 7;
+    let cache = Cache::new(100, None);
+    let found = || cache.fresh_by_sight(SIGHT, |_| true);
+    // What is kept no more is not noted.
+    let old = fill(&cache, KEY);
+    cache.note_sight(SIGHT, &old);
+    assert!(found().is_some());
+    let known = fill(&cache, KEY);
+    cache.note_sight(SIGHT, &old);
+    assert!(found().is_none(), "replaced");
+    assert_eq!(Arc::strong_count(&old), 1);
+    cache.note_sight(SIGHT, &known);
+    assert!(found().is_some());
+    // A change of another record of the stripe: it has to be noted anew, and is as good.
+    cache.record_changed(&neighbour(&cache));
+    assert!(found().is_none());
+    assert!(Arc::ptr_eq(&cache.fresh(KEY).unwrap(), &known));
+    cache.note_sight(SIGHT, &known);
+    assert!(found().is_some());
+    // What replaces it takes the shortcut's memory, too.
+    let newer = fill(&cache, KEY);
+    assert!(found().is_none() && cache.holds(&newer));
+    assert_eq!(Arc::strong_count(&known), 1);
+    cache.note_sight(SIGHT, &newer);
+    cache.note_sight(SIGHT + 1, &newer);
+    assert!(found().is_none(), "it has another one now");
+    assert!(cache.fresh_by_sight(SIGHT + 1, |_| true).is_some());
+    cache.record_changed(KEY);
+    assert_eq!(Arc::strong_count(&newer), 1);
+}
+
+#[test]
+fn a_copy_that_was_put_out_is_right_until_its_version_is_raised_and_found_for_a_turn() {
+    const SIGHT: u64 = 7;
+    let cache = Cache::new(100, None);
+    let copies = cache.copies.as_ref().unwrap();
+    let found = || cache.fresh_by_sight(SIGHT, |_| true).is_some();
+    let put_out = || {
+        let known = fill(&cache, KEY);
+        cache.note_sight(SIGHT, &known);
+        assert!(found());
+        copies.lose(KEY);
+        known
+    };
+    let known = put_out();
+    assert!(found() && cache.fresh(KEY).is_none());
+    cache.versions.raise(KEY);
+    assert!(!found(), "it may have changed");
+    cache.note_sight(SIGHT, &known);
+    assert!(!found(), "it is not kept");
+
+    put_out();
+    copies.end_turn();
+    assert!(!found());
+
+    put_out();
+    cache.record_changed(KEY);
+    assert!(!found(), "it has changed");
+}
+
+/// Before the removal, for whoever puts a copy in, and after it, for whoever has seen it
+/// there and notes a shortcut.
+#[test]
+fn a_change_raises_the_version_twice() {
+    let cache = Cache::new(100, None);
+    let raised_by = |change: &dyn Fn()| {
+        let before = cache.versions.of(KEY).0;
+        change();
+        cache.versions.of(KEY).0 - before
+    };
+    let once = raised_by(&|| cache.versions.raise(KEY));
+    assert_eq!(raised_by(&|| cache.record_changed(KEY)), 2 * once);
+}
+
+/// Somebody notes shortcuts to a copy, over and over, while its record changes: none is
+/// left that leads to it.
+#[test]
+fn a_shortcut_that_is_noted_while_the_record_changes_leads_nowhere() {
+    use std::sync::Barrier;
+    for round in 0..3_000 {
+        let cache = Cache::new(100, None);
+        let known = fill(&cache, KEY);
+        cache.note_sight(1, &known);
+        assert!(cache.fresh_by_sight(1, |_| true).is_some());
+        let (start, over) = (Barrier::new(2), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                while !over.load(Ordering::SeqCst) {
+                    cache.note_sight(1, &known);
+                }
+            });
+            start.wait();
+            cache.record_changed(KEY);
+            let found = cache.fresh_by_sight(1, |_| true);
+            over.store(true, Ordering::SeqCst);
+            assert!(found.is_none(), "round {round}");
+        });
+        assert_eq!(Arc::strong_count(&known), 1, "round {round}");
+    }
+}
+
+/// A copy that is put in before it is known whether its record has changed.
+#[test]
+fn a_copy_without_a_version_does_not_count() {
+    let cache = Cache::new(100, Some(Duration::from_secs(3600)));
+    cache.proven(Instant::now());
+    let (_, known) = read(&cache, KEY);
+    known.standing().confirm(cache.belief.now());
+    cache.copies.as_ref().unwrap().put(&known);
+    assert!(cache.fresh(KEY).is_none() && !cache.holds(&known));
+    assert!(cache.stale(KEY, Duration::from_secs(9)).is_none());
+    cache.note_sight(7, &known);
+    assert!(cache.fresh_by_sight(7, |_| true).is_none());
+}
+
+#[test]
+fn a_copy_that_is_used_by_its_shortcut_makes_no_room_for_those_that_are_not() {
+    const SIGHT: u64 = 7;
+    // As many as all its parts have room for, whatever the machine.
+    let cache = Cache::new(1_024, None);
+    let known = fill(&cache, KEY);
+    cache.note_sight(SIGHT, &known);
+    let mut idle = Vec::new();
+    for number in 0..20_000_u64 {
+        if cache.fresh_by_sight(SIGHT, |_| true).is_none() {
+            // Its shortcut may have made room; it has not.
+            assert!(cache.holds(&known), "after {number}");
+            cache.note_sight(SIGHT, &known);
+        }
+        // Used once, as most are.
+        let key = format!("sess:{number}");
+        let other = fill(&cache, &key);
+        assert!(cache.fresh(&key).is_some());
+        cache.note_sight((number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15), &other);
+        idle.push(other);
+    }
+    // Of those that were put out there is nothing left.
+    let kept = |known: &&Arc<Known>| Arc::strong_count(known) > 1;
+    let left = idle.iter().filter(kept).count();
+    assert!(left < 1_024, "{left}");
 }
 
 #[test]
@@ -181,7 +334,7 @@ fn it_is_bounded_and_its_epochs_go_with_its_sessions() {
         drop(epoch);
         fill(&cache, &format!("sess:{number}"));
     }
-    assert!(cache.copies.as_ref().unwrap().entries.len() <= 100);
+    assert!(cache.copies.as_ref().unwrap().len() <= 100);
     assert!(cache.epochs().copies.len() <= 2 * FIRST_SWEEP);
 }
 
@@ -211,6 +364,10 @@ fn no_copy_outlives_its_record() {
                         if alive.load(Ordering::SeqCst) {
                             cache.keep(reading, &known);
                         }
+                        if let Some(known) = cache.fresh(KEY) {
+                            cache.note_sight(1, &known);
+                            cache.fresh_by_sight(1, |_| true);
+                        }
                     }
                 });
             }
@@ -219,5 +376,6 @@ fn no_copy_outlives_its_record() {
             cache.record_changed(KEY);
         });
         assert!(cache.fresh(KEY).is_none(), "round {round}");
+        assert!(cache.fresh_by_sight(1, |_| true).is_none(), "round {round}");
     }
 }
