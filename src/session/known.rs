@@ -1,8 +1,8 @@
 //! What is known of a session: read from the store once, shared by all requests
 //! until it changes.
 //!
-//! A hundred thousand copies are kept, so each takes two pieces of memory and no more:
-//! its numbers, and its texts. What many have in common is kept once.
+//! A hundred thousand copies are kept, so each takes one piece of memory, unless its texts
+//! are long. What many have in common is kept once.
 
 use std::fmt;
 use std::ops::Deref;
@@ -16,7 +16,7 @@ use super::rules::SessionRules;
 use super::settings::SessionSettings;
 use super::standing::Standing;
 use super::store::Epoch;
-use super::texts::{Ends, Part, Texts};
+use super::texts::{Ends, Joined, Part, Texts};
 use super::token::Token;
 use crate::base::clock::Timestamp;
 use crate::base::refusal::{Failure, Refusal};
@@ -45,7 +45,7 @@ pub struct Known {
     roles: Option<Arc<Vec<String>>>,
     /// The epoch of its user; `None`: no epoch binds it.
     epoch: Option<Arc<EpochCopy>>,
-    text: Box<str>,
+    text: Joined,
     ends: Ends,
     /// When it was last used, in milliseconds.
     seen: AtomicU64,

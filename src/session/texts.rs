@@ -1,13 +1,29 @@
-//! The texts of a copy in one piece of memory: a hundred thousand copies are kept, and
-//! each piece of its own would cost room beside it, and a look into memory that is in no
-//! cache of the processor.
+//! The texts of a copy, joined, and mostly in one piece of memory with its numbers: a
+//! hundred thousand copies are kept, and each piece of its own would cost room beside it,
+//! and a look into memory that is in no cache of the processor.
+
+use std::ops::Deref;
+
+use arrayvec::ArrayString;
+
+/// So long a text is kept beside the numbers of its copy: nearly all are shorter.
+const SHORT: usize = 132;
+
+/// A joined text. It has the store's key in it, so that it is not for any log.
+#[derive(Clone)]
+pub enum Joined {
+    /// One that stands where its copy does.
+    Short(ArrayString<SHORT>),
+    /// One in memory of its own.
+    Long(Box<str>),
+}
 
 /// Where the parts of a joined text end; the last part goes to the end of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Ends([u32; 5]);
 
 /// Texts in the order in which they are joined.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Texts<'a> {
     /// What logs call the session.
     pub handle: &'a str,
@@ -45,7 +61,7 @@ const OTHER: char = ':';
 
 impl Texts<'_> {
     /// All in one.
-    pub fn join(self) -> (Box<str>, Ends) {
+    pub fn join(self) -> (Joined, Ends) {
         let parts = [
             self.handle,
             self.key,
@@ -76,7 +92,27 @@ impl Texts<'_> {
         };
         let ends = Ends([handle, key, user, owner, end(self.identity)]);
         text.push_str(self.fields);
-        (text.into_boxed_str(), ends)
+        (Joined::from(text), ends)
+    }
+}
+
+impl From<String> for Joined {
+    fn from(text: String) -> Self {
+        match ArrayString::from(&text) {
+            Ok(text) => Self::Short(text),
+            Err(_) => Self::Long(text.into_boxed_str()),
+        }
+    }
+}
+
+impl Deref for Joined {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Short(text) => text,
+            Self::Long(text) => text,
+        }
     }
 }
 
@@ -147,6 +183,21 @@ mod tests {
             (Part::Fields, "{}"),
         ] {
             assert_eq!(ends.part(&text, part), expected);
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_as_good() {
+        let others = texts().join().0.len() - texts().fields.len();
+        let most = SHORT - others;
+        for length in [0, most - 1, most, most + 1, 10 * SHORT] {
+            let fields = "ü".repeat(length / 2) + &"x".repeat(length % 2);
+            let fields = fields.as_str();
+            let (text, ends) = Texts { fields, ..texts() }.join();
+            assert_eq!(ends.part(&text, Part::Fields), fields, "{length}");
+            assert_eq!(ends.part(&text, Part::Key), "sess:ü", "{length}");
+            let fits = matches!(text, Joined::Short(_));
+            assert_eq!(fits, text.len() <= SHORT, "{length}");
         }
     }
 
