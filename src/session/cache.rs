@@ -7,8 +7,7 @@
 //! - What changes is removed, and a copy whose reading began before the change is
 //!   never put in after it: each key has a *version* that every change raises, and
 //!   a reader must find it as it was when the reading began ([`Reading`]). A copy
-//!   has its version in it. While that is current it is right, wherever it is found; with
-//!   an older one it counts only where it is kept, and with none nowhere.
+//!   says itself whether it is kept, so that nobody takes one for it, wherever it is found.
 //! - A channel that was lost ends the *era*: copies of an earlier one count no more.
 //! - A channel that is silent is believed for `store.cache.staleness` only.
 
@@ -21,7 +20,7 @@ use super::copies::Copies;
 use super::known::{EpochCopy, Known};
 use super::pool::Common;
 use super::store::{Epoch, Listener};
-use super::versions::{Version, Versions};
+use super::versions::Versions;
 use crate::base::clock::millis;
 
 /// So many epochs are kept before the first sweep.
@@ -41,7 +40,7 @@ pub struct Cache {
 /// A reading of the store that began at a known state of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
-    version: Version,
+    version: u64,
     era: u32,
 }
 
@@ -72,7 +71,7 @@ impl Cache {
             copies: (entries > 0).then(|| Copies::new(entries)),
             common: Common::default(),
             epochs: Mutex::default(),
-            versions: Versions::new(entries),
+            versions: Versions::default(),
             era: AtomicU32::new(0),
             belief: Belief {
                 start: Instant::now(),
@@ -108,26 +107,13 @@ impl Cache {
         self.note_use();
         let now = self.believed_now()?;
         let known = copies.by_sight(sight)?;
-        // It may be kept no more. While its version is current it is right all the same.
-        let is_right = self.versions.is_current(known.standing().version())
-            && is_meant(&known)
-            && copies.tell_use(&known)
-            && self.counts(&known, now);
-        is_right.then_some(known)
+        let counts = is_meant(&known) && self.counts(&known, now);
+        counts.then_some(known)
     }
 
-    /// Notes a shortcut to a copy that was found by its key.
+    /// Notes a shortcut to a copy.
     pub(super) fn note_sight(&self, sight: u64, known: &Arc<Known>) {
-        let Some(copies) = &self.copies else {
-            return;
-        };
-        // The version first: see `record_changed`.
-        let version = self.versions.of(known.key());
-        if copies.holds(known) {
-            // What is written by many is in nobody's cache: mostly only one of both changes.
-            if known.standing().version() != version {
-                known.standing().set_version(version);
-            }
+        if let Some(copies) = &self.copies {
             copies.note_sight(sight, known);
         }
     }
@@ -138,11 +124,12 @@ impl Cache {
         self.belief.holds_at(now).then_some(now)
     }
 
-    /// Whether a copy that is right, as far as was told of its record, counts now.
+    /// Whether a copy counts now.
     fn counts(&self, known: &Known, now: u64) -> bool {
-        let counts = known.era() == self.era() && known.has_valid_epoch();
+        let standing = known.standing();
+        let counts = standing.is_kept() && known.era() == self.era() && known.has_valid_epoch();
         if counts {
-            known.standing().confirm(now);
+            standing.confirm(now);
         }
         counts
     }
@@ -160,13 +147,10 @@ impl Cache {
 
     /// Whether this very copy is kept and counts, so that its end will be told.
     pub fn holds(&self, known: &Arc<Known>) -> bool {
-        let Some(copies) = &self.copies else {
-            return false;
-        };
         self.is_believed()
+            && known.standing().is_kept()
             && known.era() == self.era()
             && known.has_valid_epoch()
-            && copies.holds(known)
     }
 
     /// Whether the channel is known to work, so that changes will be told.
@@ -240,7 +224,7 @@ impl Cache {
         // A change that came between the look and the insertion found nothing to
         // remove; but it has raised the version before it looked.
         match self.still(reading, known.key()) {
-            true => known.standing().set_version(reading.version),
+            true => known.standing().keep(),
             false => copies.take_back(known),
         }
     }
@@ -275,13 +259,10 @@ impl Cache {
 
 impl Listener for Cache {
     fn record_changed(&self, key: &str) {
-        // Before the removal: see `keep`.
+        // In this order: see `keep`.
         self.versions.raise(key);
         if let Some(copies) = &self.copies {
             copies.remove(key);
-            // And after it: whoever has found the copy still there, and notes a shortcut to
-            // it, has an older version.
-            self.versions.raise(key);
         }
     }
 

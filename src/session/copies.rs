@@ -11,7 +11,6 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
 use super::known::Known;
 use super::shortcuts::Shortcuts;
 use super::standing::NO_SIGHT;
-use super::versions::Version;
 
 /// Into so many turns, or up to twice as many, the time is parted in which as many copies
 /// are put in as there is room for (into fewer, if that is for fewer). Once in each the use
@@ -31,7 +30,8 @@ pub struct Copies {
     turn: u32,
 }
 
-/// Collects the copies that one that comes replaces or puts out.
+/// Collects the copies that one that comes replaces or puts out. It is told of them while
+/// their part of the map is locked: who finds none there has none that is kept.
 #[derive(Clone)]
 struct PutOut;
 
@@ -39,6 +39,7 @@ impl Lifecycle<u64, Arc<Known>> for PutOut {
     type RequestState = Vec<Arc<Known>>;
 
     fn on_evict(&self, out: &mut Vec<Arc<Known>>, _: u64, known: Arc<Known>) {
+        known.standing().go();
         out.push(known);
     }
 }
@@ -60,21 +61,13 @@ impl Copies {
     /// The copy of the record with this key.
     pub fn get(&self, key: &str) -> Option<Arc<Known>> {
         let known = self.entries.get(&self.place(key))?;
-        // What has no version is still to be found right: see `Cache::keep`.
-        let counts = known.key() == key && known.standing().version() != Version::NONE;
-        counts.then_some(known)
+        // What is not kept yet is still to be found right: see `Cache::keep`.
+        let is_kept = known.key() == key && known.standing().is_kept();
+        is_kept.then_some(known)
     }
 
-    /// Whether this very copy is kept, and has a version.
-    pub fn holds(&self, known: &Arc<Known>) -> bool {
-        let is_same = |copy: Arc<Known>| Arc::ptr_eq(&copy, known);
-        self.entries
-            .peek(&self.place(known.key()))
-            .is_some_and(is_same)
-            && known.standing().version() != Version::NONE
-    }
-
-    /// Keeps a copy, in place of another one of the same record.
+    /// Puts a copy in, in place of another one of the same record. It is kept as soon as it
+    /// says so itself.
     pub fn put(&self, known: &Arc<Known>) {
         let place = self.place(known.key());
         let mut out = Vec::new();
@@ -84,7 +77,7 @@ impl Copies {
         out.iter().for_each(|gone| self.forget_sight(gone));
     }
 
-    /// Keeps it no more, if it is still this one that is kept.
+    /// Takes out what was put in and never kept.
     pub fn take_back(&self, known: &Arc<Known>) {
         self.entries
             .remove_if(&self.place(known.key()), |copy| Arc::ptr_eq(copy, known));
@@ -92,7 +85,12 @@ impl Copies {
 
     /// Keeps none of this record any more.
     pub fn remove(&self, key: &str) {
-        if let Some((_, known)) = self.entries.remove(&self.place(key)) {
+        // While the map is locked, so that nobody finds that it is out before it says so.
+        let goes = |known: &Arc<Known>| {
+            known.standing().go();
+            true
+        };
+        if let Some((_, known)) = self.entries.remove_if(&self.place(key), goes) {
             self.forget_sight(&known);
         }
     }
@@ -100,7 +98,9 @@ impl Copies {
     /// The copy to which a shortcut leads. It may be kept no more, and it may be the copy of
     /// another session.
     pub fn by_sight(&self, sight: u64) -> Option<Arc<Known>> {
-        self.shortcuts.find(sight)
+        let known = self.shortcuts.find(sight, Known::fetch)?;
+        self.tell_use(&known);
+        Some(known)
     }
 
     /// Notes a shortcut to a copy, in place of the one that there was.
@@ -115,7 +115,7 @@ impl Copies {
         self.shortcuts.put(sight, known);
         // Whoever has put the copy out meanwhile, or noted another shortcut to it, may have
         // found nothing to forget.
-        if !self.holds(known) || standing.sight() != sight {
+        if !standing.is_kept() || standing.sight() != sight {
             self.shortcuts.forget(sight, known);
         }
     }
@@ -129,32 +129,15 @@ impl Copies {
     }
 
     /// A copy is used to which a shortcut led. What chooses who has to make room does not
-    /// see that, so it is told now and then. Answers whether the copy was still kept then.
-    pub fn tell_use(&self, known: &Arc<Known>) -> bool {
+    /// see that, so it is told now and then.
+    fn tell_use(&self, known: &Arc<Known>) {
         // The lower half says which turn it is for long enough.
         let turn = (self.put.load(Ordering::Relaxed) >> self.turn) as u32;
         let standing = known.standing();
-        if standing.is_told(turn) {
-            return true;
-        }
-        let kept = self.entries.get(&self.place(known.key()));
-        let is_kept = kept.is_some_and(|kept| Arc::ptr_eq(&kept, known));
-        if is_kept {
+        if !standing.is_told(turn) {
+            self.entries.get(&self.place(known.key()));
             standing.tell(turn);
         }
-        is_kept
-    }
-
-    /// As if it was put out while a shortcut to it was being noted.
-    #[cfg(test)]
-    pub fn lose(&self, key: &str) {
-        self.entries.remove(&self.place(key));
-    }
-
-    /// As if as many were put in as there are in a turn.
-    #[cfg(test)]
-    pub fn end_turn(&self) {
-        self.put.fetch_add(1 << self.turn, Ordering::Relaxed);
     }
 
     /// How many there are.

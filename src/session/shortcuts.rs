@@ -72,12 +72,15 @@ impl<T> Shortcuts<T> {
     }
 
     /// What was noted last by this sight, if it was not written over and nobody else looks
-    /// at this line now. It may be that of another.
-    pub fn find(&self, sight: u64) -> Option<Arc<T>> {
+    /// at this line now. It may be that of another. `fetch` looks at it before anything has
+    /// to wait for it.
+    pub fn find(&self, sight: u64, fetch: impl FnOnce(&T)) -> Option<Arc<T>> {
         let table = self.tables.get(self.current.load(Ordering::Relaxed))?;
         let line = line(table.get()?, sight)?.try_lock()?;
         let noted = line.iter().find(|noted| noted.sight == sight)?;
-        noted.to.clone()
+        let to = noted.to.as_ref()?;
+        fetch(to);
+        Some(to.clone())
     }
 
     /// Notes a shortcut by a sight, if nobody else looks at its line now.
@@ -204,7 +207,7 @@ mod tests {
     #[test]
     fn what_was_noted_is_found_by_its_sight_alone() {
         let shortcuts = Shortcuts::new(100);
-        let find = |sight| shortcuts.find(sight).map(|found| *found);
+        let find = |sight| shortcuts.find(sight, |_| ()).map(|found| *found);
         assert_eq!(find(5), None);
         shortcuts.put(5, &Arc::new(50));
         // In the same line.
@@ -221,7 +224,7 @@ mod tests {
         let shortcuts = Shortcuts::new(100);
         let of_one_line = |number: u64| number + 1;
         let found = |many: u64| -> Vec<u64> {
-            let places = (0..many).filter_map(|number| shortcuts.find(of_one_line(number)));
+            let places = (0..many).filter_map(|number| shortcuts.find(of_one_line(number), |_| ()));
             places.map(|found| *found).collect()
         };
         let copies: Vec<_> = (0..MANY + 2).map(Arc::new).collect();
@@ -245,9 +248,9 @@ mod tests {
         shortcuts.put(5, &Arc::new(()));
         let table = shortcuts.tables[0].get().unwrap();
         let taken = line(table, 5).unwrap().lock();
-        assert_eq!(shortcuts.find(5), None);
+        assert_eq!(shortcuts.find(5, |_| ()), None);
         drop(taken);
-        assert!(shortcuts.find(5).is_some());
+        assert!(shortcuts.find(5, |_| ()).is_some());
     }
 
     #[test]
@@ -263,7 +266,7 @@ mod tests {
             }
             let right = |(sight, copy): &(u64, &Arc<u64>)| {
                 shortcuts
-                    .find(*sight)
+                    .find(*sight, |_| ())
                     .is_some_and(|found| Arc::ptr_eq(&found, copy))
             };
             let found = sights(many).zip(&kept).filter(right).count();

@@ -1,9 +1,7 @@
 //! What the cache notes in a copy that it keeps: so that whoever comes by the copy
 //! without looking it up knows whether it counts.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
-use super::versions::Version;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// How exactly it is noted when a copy last counted, in milliseconds.
 const TICK: u64 = 250;
@@ -14,38 +12,48 @@ pub(super) const NO_SIGHT: u64 = 0;
 /// Instead of a turn: no use was told yet.
 const NEVER: u32 = u32::MAX;
 
-/// Of a copy: what of its key was current when it was last known to be kept, where a
-/// shortcut to it is, and when it was used.
+/// Whether a copy is kept: it may be put in soon, it is, it was and never will be again.
+const NEW: u8 = 0;
+const KEPT: u8 = 1;
+const GONE: u8 = 2;
+
+/// Of a copy: whether it is kept, where a shortcut to it is, and when it was used.
 #[derive(Debug)]
 pub struct Standing {
-    version: AtomicU64,
     sight: AtomicU64,
     /// In ticks of the cache's own time after the first; 0: never.
     confirmed: AtomicU32,
     told: AtomicU32,
+    state: AtomicU8,
 }
 
 impl Default for Standing {
     /// Of what is no copy yet.
     fn default() -> Self {
         Self {
-            version: AtomicU64::new(Version::NONE.0),
             sight: AtomicU64::new(NO_SIGHT),
             confirmed: AtomicU32::new(0),
             told: AtomicU32::new(NEVER),
+            state: AtomicU8::new(NEW),
         }
     }
 }
 
 impl Standing {
-    /// The version of its key with which it is right, as far as was told.
-    pub fn version(&self) -> Version {
-        Version(self.version.load(Ordering::SeqCst))
+    /// Whether it is kept, so that a change of its record would end it.
+    pub fn is_kept(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == KEPT
     }
 
-    /// It is right with this version of its key.
-    pub fn set_version(&self, version: Version) {
-        self.version.store(version.0, Ordering::SeqCst);
+    /// It is kept, unless it is gone by now.
+    pub fn keep(&self) {
+        let order = Ordering::SeqCst;
+        let _ = self.state.compare_exchange(NEW, KEPT, order, order);
+    }
+
+    /// It is not kept any more.
+    pub fn go(&self) {
+        self.state.store(GONE, Ordering::SeqCst);
     }
 
     /// By which sight there may be a shortcut to it, or [`NO_SIGHT`].
@@ -88,6 +96,17 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_gone_does_not_come_back() {
+        let standing = Standing::default();
+        assert!(!standing.is_kept());
+        standing.keep();
+        assert!(standing.is_kept());
+        standing.go();
+        standing.keep();
+        assert!(!standing.is_kept());
+    }
 
     #[test]
     fn when_it_counted_is_known_to_a_quarter_of_a_second() {

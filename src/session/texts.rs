@@ -22,7 +22,7 @@ pub enum Joined {
 #[derive(Clone, Copy, Debug)]
 pub struct Ends([u32; 5]);
 
-/// Texts in the order in which they are joined.
+/// Texts of a copy.
 #[derive(Clone, Copy)]
 pub struct Texts<'a> {
     /// What logs call the session.
@@ -64,10 +64,10 @@ impl Texts<'_> {
     pub fn join(self) -> (Joined, Ends) {
         let parts = [
             self.handle,
-            self.key,
             self.user,
             self.owner,
             self.identity,
+            self.key,
             self.fields,
         ];
         // Of a piece that was made smaller, the rest would be of little use to anybody.
@@ -82,7 +82,7 @@ impl Texts<'_> {
             // Only fields are long, and they come last.
             u32::try_from(text.len()).unwrap_or(u32::MAX)
         };
-        let (handle, key, user) = (end(self.handle), end(self.key), end(self.user));
+        let (handle, user) = (end(self.handle), end(self.user));
         let owner = match self.owner == self.user {
             true => end(""),
             false => {
@@ -90,7 +90,7 @@ impl Texts<'_> {
                 end(self.owner)
             }
         };
-        let ends = Ends([handle, key, user, owner, end(self.identity)]);
+        let ends = Ends([handle, user, owner, end(self.identity), end(self.key)]);
         text.push_str(self.fields);
         (Joined::from(text), ends)
     }
@@ -119,21 +119,21 @@ impl Deref for Joined {
 impl Ends {
     /// Whether the fields name no user.
     pub fn has_no_user(self) -> bool {
-        let [_, key, user, ..] = self.0;
-        key == user
+        let [handle, user, ..] = self.0;
+        handle == user
     }
 
     /// A part of the text that was joined with these ends.
     #[inline]
     pub fn part(self, text: &str, part: Part) -> &str {
-        let [handle, key, user, owner, identity] = self.0;
+        let [handle, user, owner, identity, key] = self.0;
         let (from, to) = match part {
             Part::Handle => (0, handle),
-            Part::Key => (handle, key),
-            Part::User => (key, user),
+            Part::User => (handle, user),
             Part::Owner => (user, owner),
             Part::Identity => (owner, identity),
-            Part::Fields => return text.get(at(identity)..).unwrap_or_default(),
+            Part::Key => (identity, key),
+            Part::Fields => return text.get(at(key)..).unwrap_or_default(),
         };
         text.get(at(from)..at(to)).unwrap_or_default()
     }
