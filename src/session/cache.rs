@@ -221,6 +221,11 @@ impl Cache {
             return;
         }
         copies.put(known);
+        self.settle(copies, reading, known);
+    }
+
+    /// A copy that was put in is kept from now on, unless its record changed meanwhile.
+    fn settle(&self, copies: &Copies, reading: Reading, known: &Arc<Known>) {
         // A change that came between the look and the insertion found nothing to
         // remove; but it has raised the version before it looked.
         match self.still(reading, known.key()) {

@@ -30,8 +30,10 @@ pub struct Copies {
     turn: u32,
 }
 
-/// Collects the copies that one that comes replaces or puts out. It is told of them while
-/// their part of the map is locked: who finds none there has none that is kept.
+/// Collects the copies that one that comes replaces or puts out. It is told of both while
+/// their part of the map is locked (that it is, a test of the [cache](super::cache) says:
+/// `a_copy_counts_until_its_record_changes`), so that who finds none there knows of none
+/// that says it is kept.
 #[derive(Clone)]
 struct PutOut;
 
@@ -66,8 +68,8 @@ impl Copies {
         is_kept.then_some(known)
     }
 
-    /// Puts a copy in, in place of another one of the same record. It is kept as soon as it
-    /// says so itself.
+    /// Puts a copy in, once, in place of another one of the same record. It is kept as soon
+    /// as it says so itself.
     pub fn put(&self, known: &Arc<Known>) {
         let place = self.place(known.key());
         let mut out = Vec::new();
@@ -105,6 +107,9 @@ impl Copies {
 
     /// Notes a shortcut to a copy, in place of the one that there was.
     pub fn note_sight(&self, sight: u64, known: &Arc<Known>) {
+        if sight == NO_SIGHT {
+            return;
+        }
         let standing = known.standing();
         if standing.sight() != sight {
             let before = standing.set_sight(sight);

@@ -312,20 +312,15 @@ impl Known {
         &self.standing
     }
 
-    /// Looks at all that a request needs of it, so that the processor fetches the lines of
-    /// memory together, and not each when its turn has come.
+    /// Looks at every line of memory that a request needs of it, so that the processor fetches
+    /// them together, and not each when its turn has come.
     pub(super) fn fetch(&self) {
         let text = self.text.as_bytes();
         let texts = (text.first().copied(), text.get(LOOKED_AT).copied());
-        let is_signed = self.signature.get().is_some();
-        black_box((
-            texts,
-            is_signed,
-            self.life,
-            self.ends,
-            self.era,
-            self.seen(),
-        ));
+        let signed = (self.signature.get().is_some(), self.ends, self.era);
+        let times = (self.life, self.seen());
+        let stands = (self.standing.is_kept(), self.has_valid_epoch());
+        black_box((texts, signed, times, stands));
     }
 
     fn part(&self, part: Part) -> &str {

@@ -66,9 +66,10 @@ enum Event {
 }
 
 impl Live {
-    /// How many things are open.
+    /// How many things are open. In one order with what copies say of themselves: either
+    /// who opens something sees that its session has ended, or who ends it sees it open.
     pub fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.count.load(Ordering::SeqCst)
     }
 
     pub(super) fn record_changed(&self, key: &str) {
@@ -161,7 +162,7 @@ impl Live {
                 let _ = open.end.send(why);
             }
         }
-        self.count.store(book.open.len(), Ordering::Relaxed);
+        self.count.store(book.open.len(), Ordering::SeqCst);
         ended.len()
     }
 
@@ -226,7 +227,7 @@ impl Shared {
         };
         let mut book = self.live.book();
         let number = book.put(open);
-        self.live.count.store(book.open.len(), Ordering::Relaxed);
+        self.live.count.store(book.open.len(), Ordering::SeqCst);
         drop(book);
         // It may have ended between its look-up and now.
         if !self.cache.holds(&session.known) {
@@ -262,7 +263,7 @@ impl Drop for Watch {
         let mut book = self.shared.live.book();
         book.take(self.number);
         let count = book.open.len();
-        self.shared.live.count.store(count, Ordering::Relaxed);
+        self.shared.live.count.store(count, Ordering::SeqCst);
     }
 }
 

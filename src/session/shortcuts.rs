@@ -8,9 +8,9 @@
 //! A shortcut is a hint and no more. It does not say that the copy is still kept, that it
 //! counts, or whose it is: who takes it has to prove all that of what he finds.
 //!
-//! All threads share them. Each line has a lock of its own, which is held for some
-//! nanoseconds. Who looks for a copy, or notes a shortcut, and finds it taken does not wait,
-//! since there is always the other way; only who forgets one does.
+//! All threads share them. Each line has a lock of its own, which is held for as long as a
+//! look into memory takes. Who looks for a copy, or notes a shortcut, and finds it taken does
+//! not wait, since there is always the other way; only who forgets one does.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};

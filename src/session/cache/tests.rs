@@ -141,6 +141,60 @@ fn a_copy_that_is_put_out_counts_no_more() {
     assert_eq!(kept, copies.len());
 }
 
+/// Two tell of the same change, and a third puts another copy in: whoever of them takes the
+/// first one out, it is out for all when they are done.
+#[test]
+fn a_copy_that_is_out_says_so_before_anybody_finds_it_out() {
+    use std::sync::Barrier;
+    for round in 0..2_000 {
+        let cache = Cache::new(100, None);
+        let known = fill(&cache, KEY);
+        cache.note_sight(1, &known);
+        assert!(cache.fresh_by_sight(1, |_| true).is_some());
+        let start = Barrier::new(3);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    start.wait();
+                    cache.record_changed(KEY);
+                    assert!(!cache.holds(&known), "round {round}");
+                    let found = cache.fresh_by_sight(1, |found| std::ptr::eq(found, &*known));
+                    assert!(found.is_none(), "round {round}");
+                });
+            }
+            start.wait();
+            fill(&cache, KEY);
+            assert!(!cache.holds(&known), "round {round}");
+        });
+    }
+}
+
+/// A change comes while a copy is put in that was read before it.
+#[test]
+fn a_copy_is_kept_only_if_nothing_has_changed_when_it_is_in() {
+    let cache = Cache::new(100, None);
+    let copies = cache.copies.as_ref().unwrap();
+    let found = |known| cache.holds(known) || cache.fresh(KEY).is_some();
+    let (reading, early) = read(&cache, KEY);
+    cache.record_changed(KEY);
+    copies.put(&early);
+    cache.settle(copies, reading, &early);
+    assert!(!found(&early) && copies.len() == 0);
+
+    let (reading, late) = read(&cache, KEY);
+    copies.put(&late);
+    cache.record_changed(KEY);
+    cache.settle(copies, reading, &late);
+    assert!(!found(&late) && copies.len() == 0);
+
+    // As if it had come just after the look.
+    let (_, last) = read(&cache, KEY);
+    copies.put(&last);
+    cache.record_changed(KEY);
+    last.standing().keep();
+    assert!(!found(&last));
+}
+
 /// Somebody notes shortcuts to a copy, over and over, while its record changes: none is
 /// left that leads to it.
 #[test]
@@ -181,6 +235,7 @@ fn a_copy_that_is_not_kept_yet_does_not_count() {
     assert!(cache.stale(KEY, Duration::from_secs(9)).is_none());
     cache.note_sight(7, &known);
     assert!(cache.fresh_by_sight(7, |_| true).is_none());
+    assert!(!cache.counts(&known, cache.belief.now()));
 }
 
 #[test]
