@@ -19,12 +19,12 @@ pub mod sessions;
 pub mod settings;
 pub mod shared;
 mod shortcuts;
-pub mod standing;
+mod standing;
 pub mod store;
 pub mod texts;
 pub mod token;
 pub mod touches;
-pub mod versions;
+mod versions;
 
 pub use devices::Device;
 pub use known::Session;
