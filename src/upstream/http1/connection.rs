@@ -158,6 +158,9 @@ impl Connection {
     ) -> Result<(), Failure> {
         self.method.clone_from(request.method());
         self.budget = BUDGET;
+        // What was read before is gone by now, so that its room is used again: most answers
+        // come in one piece then, and into memory that the processor still has at hand.
+        self.input.reserve(self.room);
         self.outgoing.begin(request, target, fields)
     }
 

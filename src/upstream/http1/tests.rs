@@ -316,6 +316,26 @@ fn a_connection_leaves_http_with_what_came_behind_the_head() {
 }
 
 /// A connection that ended, or said something, while it was idle takes no request.
+/// One that is less than the room of a read, again and again on one connection.
+#[test]
+fn each_answer_comes_in_one_piece() {
+    runtime().block_on(async {
+        let (mut place, mut theirs) = connection(64 * 1024);
+        let content = vec![b'c'; 10_240];
+        let mut said = b"HTTP/1.1 200 OK\r\ncontent-length: 10240\r\n\r\n".to_vec();
+        said.extend_from_slice(&content);
+        for _ in 0..5 {
+            begin(&mut place, &mut request("GET"));
+            theirs.write_all(&said).await.unwrap();
+            let answer = Connection::answer(&mut place).await.unwrap();
+            let mut body = answer.into_body();
+            let piece = body.frame().await.unwrap().unwrap();
+            assert_eq!(piece.into_data().unwrap().len(), content.len());
+            place = body.take_connection();
+        }
+    });
+}
+
 #[test]
 fn what_is_out_of_step_takes_no_request() {
     runtime().block_on(async {
