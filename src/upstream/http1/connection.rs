@@ -158,9 +158,10 @@ impl Connection {
     ) -> Result<(), Failure> {
         self.method.clone_from(request.method());
         self.budget = BUDGET;
-        // What was read before is gone by now, so that its room is used again: most answers
-        // come in one piece then, and into memory that the processor still has at hand.
-        self.input.reserve(self.room);
+        // Where nobody holds what was read before, its room is used again: most answers come
+        // in one piece then, and into memory that the processor still has at hand. Who does
+        // (HTTP/2 remembers fields for as long as a client is there) shares it with others.
+        let _ = self.input.try_reclaim(self.room);
         self.outgoing.begin(request, target, fields)
     }
 

@@ -315,27 +315,60 @@ fn a_connection_leaves_http_with_what_came_behind_the_head() {
     });
 }
 
-/// A connection that ended, or said something, while it was idle takes no request.
-/// One that is less than the room of a read, again and again on one connection.
+/// Sends a request, and gives what is read first of an answer with this content.
+async fn first_piece(
+    place: &mut Option<Box<Connection>>,
+    theirs: &mut DuplexStream,
+    content: &[u8],
+) -> Bytes {
+    begin(place, &mut request("GET"));
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n",
+        content.len()
+    );
+    theirs.write_all(head.as_bytes()).await.unwrap();
+    theirs.write_all(content).await.unwrap();
+    let mut body = Connection::answer(place).await.unwrap().into_body();
+    let first = body.frame().await.unwrap().unwrap();
+    while let Some(piece) = body.frame().await {
+        piece.unwrap();
+    }
+    *place = body.take_connection();
+    first.into_data().unwrap()
+}
+
 #[test]
-fn each_answer_comes_in_one_piece() {
+fn answers_that_nobody_holds_come_in_one_piece_each_into_the_same_room() {
     runtime().block_on(async {
         let (mut place, mut theirs) = connection(64 * 1024);
-        let content = vec![b'c'; 10_240];
-        let mut said = b"HTTP/1.1 200 OK\r\ncontent-length: 10240\r\n\r\n".to_vec();
-        said.extend_from_slice(&content);
+        let mut rooms = Vec::new();
         for _ in 0..5 {
-            begin(&mut place, &mut request("GET"));
-            theirs.write_all(&said).await.unwrap();
-            let answer = Connection::answer(&mut place).await.unwrap();
-            let mut body = answer.into_body();
-            let piece = body.frame().await.unwrap().unwrap();
-            assert_eq!(piece.into_data().unwrap().len(), content.len());
-            place = body.take_connection();
+            let piece = first_piece(&mut place, &mut theirs, &[b'c'; 10_240]).await;
+            assert_eq!(piece.len(), 10_240);
+            rooms.push(piece.as_ptr());
         }
+        assert!(rooms.iter().all(|room| *room == rooms[0]), "{rooms:?}");
     });
 }
 
+#[test]
+fn answers_that_somebody_holds_stay_as_they_are_and_share_their_room() {
+    runtime().block_on(async {
+        let (mut place, mut theirs) = connection(64 * 1024);
+        let mut held = Vec::new();
+        for content in b'a'..=b'z' {
+            held.push(first_piece(&mut place, &mut theirs, &[content; 200]).await);
+        }
+        for (piece, content) in held.iter().zip(b'a'..) {
+            assert_eq!(piece[..], [content; 200]);
+        }
+        let places = held.iter().map(|piece| piece.as_ptr().addr());
+        let span = places.clone().max().unwrap() - places.min().unwrap();
+        assert!(span < 16 * 1024, "{span}");
+    });
+}
+
+/// A connection that ended, or said something, while it was idle takes no request.
 #[test]
 fn what_is_out_of_step_takes_no_request() {
     runtime().block_on(async {
