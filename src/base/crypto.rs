@@ -3,7 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use ::aws_lc_rs::hmac;
-use rustls::crypto::tls13::{Hkdf, HkdfUsingHmac};
+use rustls::crypto::hmac::{Hmac as _, Tag};
+use rustls::crypto::tls13::{Hkdf, HkdfExpander, HkdfUsingHmac, OkmBlock};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, hash};
 use rustls::{CipherSuiteCommon, SupportedCipherSuite, Tls13CipherSuite};
 
@@ -29,17 +30,60 @@ fn derived_by_hmac(suite: SupportedCipherSuite) -> SupportedCipherSuite {
     let SupportedCipherSuite::Tls13(suite) = suite else {
         return suite;
     };
+    // Three of them, once for the whole process.
     let hkdf_provider: &dyn Hkdf = match suite.common.hash_provider.algorithm() {
-        hash::HashAlgorithm::SHA256 => &HkdfUsingHmac(&Hmac(hmac::HMAC_SHA256)),
-        hash::HashAlgorithm::SHA384 => &HkdfUsingHmac(&Hmac(hmac::HMAC_SHA384)),
+        hash::HashAlgorithm::SHA256 => {
+            Box::leak(Box::new(Derivation::of(&Hmac(hmac::HMAC_SHA256))))
+        }
+        hash::HashAlgorithm::SHA384 => {
+            Box::leak(Box::new(Derivation::of(&Hmac(hmac::HMAC_SHA384))))
+        }
         _ => suite.hkdf_provider,
     };
-    // Three of them, once for the whole process.
     SupportedCipherSuite::Tls13(Box::leak(Box::new(Tls13CipherSuite {
         common: CipherSuiteCommon { ..suite.common },
         hkdf_provider,
         ..*suite
     })))
+}
+
+/// HKDF (RFC 5869) of HMAC. What a handshake begins with that resumes nothing comes of zeros
+/// alone (RFC 8446 section 7.1), so it is kept.
+struct Derivation {
+    hkdf: HkdfUsingHmac<'static>,
+    of_zeros: OkmBlock,
+}
+
+impl Derivation {
+    fn of(hmac: &'static Hmac) -> Self {
+        let zeros = vec![0; hmac.hash_output_len()];
+        let of_zeros = OkmBlock::new(hmac.with_key(&zeros).sign(&[&zeros]).as_ref());
+        Self {
+            hkdf: HkdfUsingHmac(hmac),
+            of_zeros,
+        }
+    }
+}
+
+impl Hkdf for Derivation {
+    fn extract_from_zero_ikm(&self, salt: Option<&[u8]>) -> Box<dyn HkdfExpander> {
+        match salt {
+            None => self.hkdf.expander_for_okm(&self.of_zeros),
+            some => self.hkdf.extract_from_zero_ikm(some),
+        }
+    }
+
+    fn extract_from_secret(&self, salt: Option<&[u8]>, secret: &[u8]) -> Box<dyn HkdfExpander> {
+        self.hkdf.extract_from_secret(salt, secret)
+    }
+
+    fn expander_for_okm(&self, okm: &OkmBlock) -> Box<dyn HkdfExpander> {
+        self.hkdf.expander_for_okm(okm)
+    }
+
+    fn hmac_sign(&self, key: &OkmBlock, message: &[u8]) -> Tag {
+        self.hkdf.hmac_sign(key, message)
+    }
 }
 
 /// AWS-LC's HMAC, as rustls wants to have it.
@@ -58,17 +102,12 @@ impl rustls::crypto::hmac::Hmac for Hmac {
 }
 
 impl rustls::crypto::hmac::Key for Key {
-    fn sign_concat(
-        &self,
-        first: &[u8],
-        middle: &[&[u8]],
-        last: &[u8],
-    ) -> rustls::crypto::hmac::Tag {
+    fn sign_concat(&self, first: &[u8], middle: &[&[u8]], last: &[u8]) -> Tag {
         let mut context = hmac::Context::with_key(&self.0);
         context.update(first);
         middle.iter().for_each(|piece| context.update(piece));
         context.update(last);
-        rustls::crypto::hmac::Tag::new(context.sign().as_ref())
+        Tag::new(context.sign().as_ref())
     }
 
     fn tag_len(&self) -> usize {
@@ -115,7 +154,7 @@ mod tests {
     fn keys_are_those_of_the_standard() {
         let info: Vec<u8> = (0xf0..0xfa).collect();
         let salt: Vec<u8> = (0x00..0x0d).collect();
-        let hkdf = HkdfUsingHmac(&Hmac(hmac::HMAC_SHA256));
+        let hkdf = Derivation::of(&Hmac(hmac::HMAC_SHA256));
         let mut key = [0; 42];
         let expander = hkdf.extract_from_secret(Some(&salt), &[0x0b; 22]);
         assert!(expander.expand_slice(&[&info], &mut key).is_ok());
