@@ -25,9 +25,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// How long the last lines may take.
 const LAST: Duration = Duration::from_secs(1);
 
-/// Room that is kept between two pieces: what some forty thousand requests a second write
-/// in a pause, three times.
-const KEPT: usize = 256 * 1024;
+/// Room that is kept between two pieces.
+const KEPT: usize = 64 * 1024;
 
 /// Takes whole lines, one each time it is written to. Clones share a place in which lines
 /// wait; see [`LogQueue::beside`].
