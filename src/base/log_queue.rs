@@ -3,7 +3,8 @@
 //! A thread of its own writes what has come. It is woken for the first line, and then
 //! looks again by itself for a while: under load nobody has to wake it, and what came
 //! meanwhile is one piece. Waking somebody for each line would cost a request more than
-//! the line.
+//! the line; and where the thread has no core of its own, each time it looks a worker has
+//! to make way for it.
 
 use std::io::{self, Write};
 use std::mem;
@@ -19,8 +20,8 @@ const MOST: usize = 16 * 1024 * 1024;
 /// How long a sink that can take no more is left alone.
 const RESPITE: Duration = Duration::from_millis(5);
 
-/// How long lines may wait for others once one was written.
-const PAUSE: Duration = Duration::from_millis(5);
+/// How long lines may wait for others once one was written, unless there are many.
+const PAUSE: Duration = Duration::from_millis(25);
 
 /// How long the last lines may take.
 const LAST: Duration = Duration::from_secs(1);
@@ -62,6 +63,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     closed: bool,
+    /// There is a place that may be full before the thread would look again.
+    urgent: bool,
     ended: bool,
 }
 
@@ -71,12 +74,19 @@ struct State {
 ///
 /// Where no thread can be started.
 pub fn start(sink: impl Write + Send + 'static) -> io::Result<(LogQueue, LogThread)> {
+    start_with(sink, PAUSE)
+}
+
+fn start_with(
+    sink: impl Write + Send + 'static,
+    pause: Duration,
+) -> io::Result<(LogQueue, LogThread)> {
     let shared = Arc::new(Shared::default());
     let of_thread = shared.clone();
     thread::Builder::new()
         .name("cloakroom-log".to_owned())
         .spawn(move || {
-            of_thread.write_all(sink);
+            of_thread.write_all(sink, pause);
             lock(&of_thread.state).ended = true;
             of_thread.ended.notify_all();
         })?;
@@ -114,11 +124,12 @@ impl LogQueue {
             waiting.truncate(before);
             return;
         }
+        let is_half_full = (before..waiting.len()).contains(&(most / 2));
         drop(waiting);
         // The thread says so before it looks for the last time: it finds this line, or
         // this finds that it sleeps.
-        if self.shared.sleeps.load(Ordering::SeqCst) {
-            self.shared.wake();
+        if is_half_full || self.shared.sleeps.load(Ordering::SeqCst) {
+            self.shared.wake(is_half_full);
         }
     }
 }
@@ -146,7 +157,7 @@ impl Drop for LogThread {
 }
 
 impl Shared {
-    fn write_all(&self, mut sink: impl Write) {
+    fn write_all(&self, mut sink: impl Write, pause: Duration) {
         let (mut piece, mut is_torn) = (Vec::new(), false);
         loop {
             let is_closed = lock(&self.state).closed;
@@ -165,7 +176,7 @@ impl Shared {
             match (found, is_closed) {
                 (true, _) => {
                     let _ = sink.flush();
-                    self.pause();
+                    self.pause(pause);
                 }
                 // What came before it was closed has been found.
                 (false, true) => return,
@@ -175,10 +186,11 @@ impl Shared {
     }
 
     /// Lets others come, unless none will.
-    fn pause(&self) {
-        let state = lock(&self.state);
-        let paused = self.ready.wait_timeout_while(state, PAUSE, |s| !s.closed);
-        drop(paused.unwrap_or_else(PoisonError::into_inner));
+    fn pause(&self, pause: Duration) {
+        let (state, has_time) = (lock(&self.state), |s: &mut State| !s.closed && !s.urgent);
+        let paused = self.ready.wait_timeout_while(state, pause, has_time);
+        let (mut state, _) = paused.unwrap_or_else(PoisonError::into_inner);
+        state.urgent = false;
     }
 
     /// Waits until there is something to write, or nothing will come any more.
@@ -194,9 +206,10 @@ impl Shared {
         self.sleeps.store(false, Ordering::SeqCst);
     }
 
-    fn wake(&self) {
+    fn wake(&self, is_urgent: bool) {
         // Behind the thread, which holds it until it waits.
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
+        state.urgent |= is_urgent;
         self.sleeps.store(false, Ordering::SeqCst);
         drop(state);
         self.ready.notify_one();
@@ -348,6 +361,34 @@ mod tests {
             let numbers: Vec<usize> = own.map(|n| n.trim().parse().unwrap()).collect();
             assert!(numbers.into_iter().eq(0..LINES), "{name}");
         }
+    }
+
+    #[test]
+    fn many_lines_do_not_wait_for_the_end_of_a_pause() {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        let (sender, written) = mpsc::channel();
+        let (go_on, may) = mpsc::channel();
+        drop(go_on);
+        let (queue, thread) = start_with(Slow(sender, may), DAY).unwrap();
+        for _ in 0..3 {
+            queue.push(b"1\n");
+            let large = vec![b'x'; MOST / 2 + 1];
+            queue.push(&large);
+            let mut count = 0;
+            while count < 2 + large.len() {
+                let piece = written.recv_timeout(Duration::from_secs(30));
+                count += piece.expect("it waits for the end of the pause").len();
+            }
+        }
+        drop(thread);
+    }
+
+    #[test]
+    fn only_one_pause_is_cut_short_for_what_is_urgent() {
+        let shared = Shared::default();
+        shared.wake(true);
+        shared.pause(Duration::from_secs(24 * 3600));
+        assert!(!lock(&shared.state).urgent);
     }
 
     #[test]
