@@ -5,6 +5,7 @@ pub mod alarm;
 pub mod clock;
 pub mod company;
 pub mod crypto;
+pub mod gather;
 pub mod histogram;
 pub mod identity;
 pub mod log_queue;

@@ -14,6 +14,7 @@ use super::deadlines::Deadlines;
 use super::frames::Frames;
 use super::scan::Scanner;
 use crate::base::company::lets_others_go;
+use crate::base::gather::{Space, gathered};
 
 /// What every HTTP/2 connection with prior knowledge begins with (RFC 9113
 /// section 3.4).
@@ -140,7 +141,11 @@ impl<T: Io> AsyncWrite for Early<T> {
         context: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(context, pieces)
+        let inner = Pin::new(&mut self.inner);
+        match gathered(pieces, &mut Space::new()) {
+            Some(all) => inner.poll_write(context, all),
+            None => inner.poll_write_vectored(context, pieces),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -437,3 +442,6 @@ fn broken() -> io::Error {
     let why = "bare LF in the trailers of a request";
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use super::*;
+use crate::base::gather::SMALL;
 use crate::wire::body::Body;
 use crate::wire::fields::{Lines, Sink as _};
 
@@ -446,6 +447,12 @@ fn a_request_is_written_as_it_is() {
         heard.ends_with("\r\ncontent-length: 3\r\n\r\nabc"),
         "{heard}"
     );
+    for length in [SMALL - 1, SMALL, 3 * SMALL] {
+        let content = "x".repeat(length);
+        let full = request("POST").map(|_| Body::from(Bytes::from(content.clone())));
+        let end = format!("\r\ncontent-length: {length}\r\n\r\n{content}");
+        assert!(sent(full).unwrap().ends_with(&end), "{length}");
+    }
     let mut declared = request("PUT").map(|_| Body::from(Bytes::from("abc")));
     declared
         .headers_mut()
