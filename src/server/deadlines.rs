@@ -21,6 +21,10 @@ use crate::base::alarm::Alarm;
 /// No deadline. In microseconds since the connection began, as all of them.
 const NEVER: u64 = u64::MAX;
 
+/// A deadline that begins now: the watchdog, which is asked in the same turn, says when it
+/// ends. Most heads come as a whole, and have none by then.
+const BEGINS: u64 = NEVER - 1;
+
 /// How far the timer looks ahead while there is no deadline.
 const FAR: Duration = Duration::from_secs(3600);
 
@@ -227,9 +231,16 @@ impl Deadlines {
         if cells.waiting.load(Ordering::Relaxed) == 1 {
             cells.waiting.store(0, Ordering::Relaxed);
             cells.rest_at.store(NEVER, Ordering::Relaxed);
-            cells
-                .read_by
-                .store(self.due_in(cells.header), Ordering::Relaxed);
+            cells.read_by.store(BEGINS, Ordering::Relaxed);
+        }
+    }
+
+    /// Says when the time for a head ends, where that has just begun.
+    fn begin_head(&self) {
+        let cells = &self.0;
+        if cells.read_by.load(Ordering::Relaxed) == BEGINS {
+            let end = self.due_in(cells.header);
+            cells.read_by.store(end, Ordering::Relaxed);
         }
     }
 
@@ -348,6 +359,7 @@ impl Watchdog {
 
     /// Ready when there is something to do. May be polled again after that.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Due> {
+        self.deadlines.begin_head();
         let next = self.deadlines.next();
         if next == NEVER && !self.alarm.is_awaited() {
             // Many a connection has one request, and needs no timer.
@@ -375,7 +387,9 @@ impl Watchdog {
 }
 
 fn micros(span: Duration) -> u64 {
-    u64::try_from(span.as_micros()).unwrap_or(NEVER - 1)
+    // What is no deadline is none of these.
+    let micros = u64::try_from(span.as_micros());
+    micros.unwrap_or(u64::MAX).min(BEGINS - 1)
 }
 
 #[cfg(test)]

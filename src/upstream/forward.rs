@@ -188,6 +188,7 @@ impl Upstream {
                 && let Some(stream) = lease.stream()
             {
                 Box::pin(self.check_takes_sockets(address, stream)).await?;
+                lease.begin_now();
             }
             let attempt = self.attempt(address, lease, slot, sent, outbound);
             match attempt.await {
@@ -244,11 +245,11 @@ impl Upstream {
             settings: &self.settings,
         };
         let limit = self.settings.response_timeout;
-        let start = Instant::now();
+        let start = lease.began();
         let answered = {
             let (answered, alarm) = lease.send(slot, fitting);
             let answered = pin!(answered);
-            wait(limit, alarm, answered, sent, outbound.ending).await
+            wait(start, limit, alarm, answered, sent, outbound.ending).await
         };
         let answered = match answered {
             Waited::Answered(answered) => answered,

@@ -30,17 +30,19 @@ const UNWATCHED: Duration = Duration::from_millis(250);
 /// How long an application may still answer a request whose session is over.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// Waits for `answered`, with the help of an alarm, `limit` long from the moment when the request's body has been
-/// sent, or the application stopped taking it, more or less; not for longer than the
-/// session of the request lives, but for a moment.
+/// Waits for `answered`, with the help of an alarm, `limit` long from the moment when the
+/// request's body has been sent, or the application stopped taking it, more or less; not for
+/// longer than the session of the request lives, but for a moment. `start` is a moment ago,
+/// from which the time counts.
 pub async fn wait<F: Future>(
+    start: std::time::Instant,
     limit: Duration,
     alarm: &mut Alarm,
     mut answered: Pin<&mut F>,
     sent: Option<&BodyWatch>,
     ending: Ending<'_>,
 ) -> Waited<F::Output> {
-    let due = Instant::now() + limit.min(UNWATCHED);
+    let due = Instant::from_std(start) + limit.min(UNWATCHED);
     let early = poll_fn(|context| match answered.as_mut().poll(context) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
         Poll::Pending => alarm.poll_until(due, context).map(|()| None),
@@ -119,7 +121,15 @@ mod tests {
                 Refusal::SessionEnded
             }))
         };
-        let waited = wait(LIMIT, &mut Alarm::default(), answered, None, &ending).await;
+        let waited = wait(
+            start.into_std(),
+            LIMIT,
+            &mut Alarm::default(),
+            answered,
+            None,
+            &ending,
+        )
+        .await;
         (waited, start.elapsed())
     }
 
@@ -134,6 +144,19 @@ mod tests {
             let (found, took) = waited(LIMIT + ms(10), end).await;
             assert_eq!(found, Waited::InVain);
             assert!(took >= LIMIT && took < LIMIT + ms(10), "{took:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_counts_from_its_start() {
+        let (short, none) = (ms(200), || None);
+        for (ago, found) in [(ms(50), Waited::Answered(())), (ms(150), Waited::InVain)] {
+            let start = Instant::now();
+            sleep(ago).await;
+            let answered = pin!(sleep(ms(100)));
+            let mut alarm = Alarm::default();
+            let waited = wait(start.into_std(), short, &mut alarm, answered, None, &none);
+            assert_eq!(waited.await, found);
         }
     }
 

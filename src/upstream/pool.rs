@@ -101,6 +101,8 @@ pub struct Lease {
     load: Load,
     /// For how long it was idle; `None`: it is fresh.
     idle: Option<Duration>,
+    /// When its use began. Whoever sends a request at once need not look at the clock again.
+    began: Instant,
     may_return: bool,
     /// Goes off while its answer is waited for. It is kept with the connection, so that
     /// it need not be set for each request.
@@ -221,7 +223,8 @@ impl Address {
         if self.is_http2.load(Ordering::Relaxed)
             && let Some(stream) = self.streams.take()
         {
-            return Some(self.lend(Carrier::Http2(stream), Some(Duration::ZERO)));
+            let now = Instant::now();
+            return Some(self.lend(Carrier::Http2(stream), Some(Duration::ZERO), now));
         }
         self.take_http1()
     }
@@ -237,7 +240,8 @@ impl Address {
             if !last.is_over(now, longest, &mut Context::from_waker(Waker::noop())) {
                 drop(idle);
                 let age = now.saturating_duration_since(last.since);
-                let mut lease = self.lend(Carrier::Http1(Some(last.connection)), Some(age));
+                let carrier = Carrier::Http1(Some(last.connection));
+                let mut lease = self.lend(carrier, Some(age), now);
                 lease.alarm = last.alarm;
                 return Some(lease);
             }
@@ -385,7 +389,7 @@ impl Address {
                 if offer == Offer::Both {
                     self.is_http2.store(false, Ordering::Relaxed);
                 }
-                self.lend(Carrier::Http1(Some(connection)), None)
+                self.lend(Carrier::Http1(Some(connection)), None, Instant::now())
             }
             Connection::Http2 { sender, shared } => {
                 self.is_http2.store(true, Ordering::Relaxed);
@@ -394,16 +398,17 @@ impl Address {
                     Want::Any | Want::Fresh => self.streams.add(sender, shared),
                 };
                 self.look_after();
-                self.lend(Carrier::Http2(stream), None)
+                self.lend(Carrier::Http2(stream), None, Instant::now())
             }
         })
     }
 
-    fn lend(self: &Arc<Self>, carrier: Carrier, idle: Option<Duration>) -> Lease {
+    fn lend(self: &Arc<Self>, carrier: Carrier, idle: Option<Duration>, now: Instant) -> Lease {
         Lease {
             carrier,
             load: Load::new(self),
             idle,
+            began: now,
             may_return: true,
             alarm: Alarm::default(),
         }

@@ -104,6 +104,35 @@ fn the_next_head_has_the_header_timeout_again() {
 }
 
 #[test]
+fn the_next_head_in_drips_does_not_move_its_deadline() {
+    run(async {
+        let deadlines = Deadlines::new(&settings());
+        let mut watchdog = Watchdog::new(deadlines.clone());
+        drop(deadlines.request());
+        deadlines.received();
+        let since = Instant::now();
+        let first = poll_fn(|context| Poll::Ready(watchdog.poll(context))).await;
+        assert!(first.is_pending());
+        tokio::time::advance(Duration::from_secs(9)).await;
+        deadlines.received();
+        assert_eq!(poll_fn(|context| watchdog.poll(context)).await, Due::End);
+        assert_eq!(since.elapsed().as_secs(), 10);
+    });
+}
+
+#[test]
+fn a_head_that_comes_as_a_whole_has_no_deadline() {
+    run(async {
+        let deadlines = Deadlines::new(&settings());
+        drop(deadlines.request());
+        deadlines.received();
+        assert_ne!(deadlines.next(), NEVER);
+        let _busy = deadlines.request();
+        assert_eq!(deadlines.next(), NEVER);
+    });
+}
+
+#[test]
 fn a_client_that_has_shut_down_waits_for_an_answer_not_for_ever() {
     run(async {
         let deadlines = Deadlines::new(&settings());

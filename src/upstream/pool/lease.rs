@@ -106,6 +106,16 @@ impl Lease {
         answered(Ok(sent)).await
     }
 
+    /// When its use began.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Its use begins only now, since something had to be waited for before.
+    pub fn begin_now(&mut self) {
+        self.began = Instant::now();
+    }
+
     /// Whether it is a place on an HTTP/2 connection.
     pub fn is_http2(&self) -> bool {
         self.stream().is_some()
