@@ -6,7 +6,9 @@
 
 The figure is the processor time of all of a proxy's processes for each request,
 divided by that of nginx in the same round. In a round all of them have their turn many
-times, forward and backward, so that what the machine does beside meets all alike.
+times, forward and backward, so that what the machine does beside meets all alike. After
+two rounds of all rows all proxies are started anew: where in the machine's memory a process
+lies changes its figures by some hundredths for as long as it runs.
 """
 
 import argparse
@@ -35,6 +37,9 @@ WITH_TLS = [NGINX, REDIS, HAPROXY, AUTH]
 
 # Where the table stands in docs/performance.md.
 BEGIN, END = "<!-- make bench: begin -->\n", "<!-- make bench: end -->\n"
+
+# So many rounds of a row are measured of the same processes.
+ROUNDS_OF_ONE = 2
 
 # The pieces of a round, in seconds; h2load counts in whole ones.
 SHORT, LONG = 0.5, 1.0
@@ -113,21 +118,27 @@ def whole(parts):
 
 
 def scenario(lab, contenders, name, options, tls, names, rounds, seconds):
+    """What each round gives, by the names of the contenders."""
     chosen = [contenders[key, tls] for key in names if (key, tls) in contenders]
     turns = {c.name: partial(once, lab, c, options, tls) for c in chosen}
     say(name)
-    results = alternated(turns, rounds, seconds, piece_of(options, tls, seconds))
+    return alternated(turns, rounds, seconds, piece_of(options, tls, seconds))
+
+
+def row(results):
+    """What the rounds of a scenario come to."""
     table = {}
-    for contender in chosen:
-        pairs = zip(results[contender.name], results[NGINX])
+    for name, own_results in results.items():
+        pairs = zip(own_results, results[NGINX])
         ratios = [own["cpu_us"] / nginx["cpu_us"] for own, nginx in pairs]
-        table[contender.name] = {
+        table[name] = {
             "ratio": median(ratios),
             "range": [min(ratios), max(ratios)],
+            "ratios": ratios,
             **{
-                key: median(result[key] for result in results[contender.name])
+                key: median(result[key] for result in own_results)
                 for key in ("cpu_us", "rate", "p50", "p99")
-                if key in results[contender.name][0]
+                if key in own_results[0]
             },
         }
     return table
@@ -227,8 +238,8 @@ def markdown(report):
     found = report["versions"]
     lines = [
         f"Measured on {report['date']}: {report['rounds']} rounds of {report['seconds']} s for each",
-        f"proxy and row, in alternating order, on {found['cores']} cores of {found['processor']}",
-        f"(Linux {found['kernel']}).",
+        f"proxy and row, in alternating order, all of them started anew after {ROUNDS_OF_ONE},",
+        f"on {found['cores']} cores of {found['processor']} (Linux {found['kernel']}).",
         "",
         *(f"- {key}: {value}" for key, value in found.items() if key not in ("processor", "cores", "kernel")),
         "",
@@ -262,6 +273,20 @@ def markdown(report):
     return "\n".join(lines) + "\n"
 
 
+def beside(lab, contenders, redis, report, arguments):
+    """What needs no rounds: memory of idle connections, and commands of the store."""
+    count = 1000 if arguments.quick else 5000
+    for name in (NGINX, REDIS, HAPROXY, EXPRESS) if not arguments.only else ():
+        plain = idle(lab, contenders[name, False], count, False)
+        tls = (name, True) in contenders
+        over_tls = idle(lab, contenders[name, True], count, True) if tls else None
+        report["idle"][name] = (plain, over_tls)
+        say(f"idle: {name}: {plain:.1f} KiB, over TLS {over_tls}")
+    for name in (REDIS, UNCACHED, EXPRESS):
+        value = per_request(lab, contenders[name, False], redis)
+        report["store_commands"][name] = value
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("binary", help="Cloakroom, a release build")
@@ -283,25 +308,21 @@ def main():
         "idle": {},
         "store_commands": {},
     }
-    with Lab(arguments.binary, arguments.load) as lab:
-        report["versions"] = versions(lab)
-        redis = lab.redis()
-        contenders = start_all(lab, redis)
-        count = 1000 if arguments.quick else 5000
-        for name in (NGINX, REDIS, HAPROXY, EXPRESS) if not arguments.only else ():
-            plain = idle(lab, contenders[name, False], count, False)
-            tls = (name, True) in contenders
-            over_tls = idle(lab, contenders[name, True], count, True) if tls else None
-            report["idle"][name] = (plain, over_tls)
-            say(f"idle: {name}: {plain:.1f} KiB, over TLS {over_tls}")
-        for name in (REDIS, UNCACHED, EXPRESS):
-            value = per_request(lab, contenders[name, False], redis)
-            report["store_commands"][name] = value
-        for name, options, tls, names in SCENARIOS:
-            if arguments.only in name:
-                report["scenarios"][name] = scenario(
-                    lab, contenders, name, options, tls, names, rounds, seconds
-                )
+    found = {}
+    for begin in range(0, rounds, ROUNDS_OF_ONE):
+        with Lab(arguments.binary, arguments.load) as lab:
+            redis = lab.redis()
+            contenders = start_all(lab, redis)
+            if begin == 0:
+                report["versions"] = versions(lab)
+                beside(lab, contenders, redis, report, arguments)
+            now = min(ROUNDS_OF_ONE, rounds - begin)
+            for name, options, tls, names in SCENARIOS:
+                if arguments.only in name:
+                    some = scenario(lab, contenders, name, options, tls, names, now, seconds)
+                    for contender, results in some.items():
+                        found.setdefault(name, {}).setdefault(contender, []).extend(results)
+    report["scenarios"] = {name: row(results) for name, results in found.items()}
     results = Path(arguments.results)
     results.mkdir(parents=True, exist_ok=True)
     (results / "latest.json").write_text(json.dumps(report, indent=2) + "\n")
