@@ -1,8 +1,10 @@
 //! WebSockets to applications that speak HTTP/2, or prefer it.
 
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use std::{io, thread};
 
 use http::Version;
 
@@ -348,4 +350,37 @@ fn several_addresses_may_speak_differently() {
         drop(talk(&proxy, &handshake("/public/chat")));
     }
     assert_eq!(old.seen().len(), 6);
+}
+
+/// How long an application takes counts from when it is asked, not from when there is a
+/// connection on which it says whether it takes sockets.
+#[test]
+fn waiting_for_its_settings_is_not_waiting_for_its_answer() {
+    let backend = sockets(h2c());
+    let late = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("h2c://{}", late.local_addr().unwrap());
+    let proxy = to(&backend).set("upstreams.app.urls", vec![url]).start();
+    let addr = backend.addr();
+    let between = thread::spawn(move || {
+        let (mut ours, _) = late.accept().unwrap();
+        let mut theirs = TcpStream::connect(addr).unwrap();
+        let mut asks = (ours.try_clone().unwrap(), theirs.try_clone().unwrap());
+        let asking = thread::spawn(move || {
+            let _ = io::copy(&mut asks.0, &mut asks.1);
+            let _ = asks.1.shutdown(Shutdown::Write);
+        });
+        // What it is about: so long it takes until the settings come.
+        thread::sleep(Duration::from_secs(1));
+        let _ = io::copy(&mut theirs, &mut ours);
+        let _ = ours.shutdown(Shutdown::Write);
+        asking.join().unwrap();
+    });
+    drop(talk(&proxy, &handshake("/public/chat")));
+    let line = proxy
+        .output()
+        .wait_for_json(|line| line["path"] == "/public/chat");
+    assert!(line["duration_ms"].as_f64().unwrap() > 1000.0, "{line}");
+    assert!(line["upstream_ms"].as_f64().unwrap() < 900.0, "{line}");
+    drop((proxy, backend));
+    between.join().unwrap();
 }
