@@ -359,7 +359,10 @@ fn waiting_for_its_settings_is_not_waiting_for_its_answer() {
     let backend = sockets(h2c());
     let late = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let url = format!("h2c://{}", late.local_addr().unwrap());
-    let proxy = to(&backend).set("upstreams.app.urls", vec![url]).start();
+    let proxy = to(&backend)
+        .set("upstreams.app.urls", vec![url])
+        .set("upstreams.app.connect_timeout", "20s")
+        .start();
     let addr = backend.addr();
     let between = thread::spawn(move || {
         let (mut ours, _) = late.accept().unwrap();
