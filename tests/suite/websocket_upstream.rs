@@ -3,7 +3,7 @@
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::Instant;
 use std::{io, thread};
 
 use http::Version;
@@ -69,8 +69,16 @@ fn handshake(path: &str) -> Request {
 
 /// Opens one over HTTP/1.1 and says something.
 fn talk(proxy: &Proxy, request: &Request) -> Client {
+    go_on(begin(proxy, request))
+}
+
+fn begin(proxy: &Proxy, request: &Request) -> Client {
     let mut client = Client::connect(proxy.addr());
     client.send(request.bytes(&proxy.addr().to_string()));
+    client
+}
+
+fn go_on(mut client: Client) -> Client {
     let head = client.read_head().unwrap();
     let text = String::from_utf8_lossy(&head.raw).into_owned();
     assert!(text.starts_with("HTTP/1.1 101 "), "{text}");
@@ -359,31 +367,44 @@ fn waiting_for_its_settings_is_not_waiting_for_its_answer() {
     let backend = sockets(h2c());
     let late = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let url = format!("h2c://{}", late.local_addr().unwrap());
+    // The system accepts, and nobody reads: this one's time to answer is the clock.
+    let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let proxy = to(&backend)
         .set("upstreams.app.urls", vec![url])
         .set("upstreams.app.connect_timeout", "20s")
+        .with(&format!(
+            "[upstreams.silent]\nurls = [\"http://{}\"]\nresponse_timeout = \"300ms\"\n\
+             [[routes]]\npath = \"/public\"\naccess = \"public\"\nupstream = \"app\"\n\
+             [[routes]]\npath = \"/silent\"\naccess = \"public\"\nupstream = \"silent\"",
+            silent.local_addr().unwrap()
+        ))
         .start();
-    let addr = backend.addr();
-    let between = thread::spawn(move || {
-        let (mut ours, _) = late.accept().unwrap();
-        let mut theirs = TcpStream::connect(addr).unwrap();
-        let mut asks = (ours.try_clone().unwrap(), theirs.try_clone().unwrap());
-        let asking = thread::spawn(move || {
-            let _ = io::copy(&mut asks.0, &mut asks.1);
-            let _ = asks.1.shutdown(Shutdown::Write);
-        });
-        // What it is about: so long it takes until the settings come.
-        thread::sleep(Duration::from_secs(1));
-        let _ = io::copy(&mut theirs, &mut ours);
-        let _ = ours.shutdown(Shutdown::Write);
-        asking.join().unwrap();
-    });
-    drop(talk(&proxy, &handshake("/public/chat")));
+    let asking = begin(&proxy, &handshake("/public/chat"));
+    let (mut ours, _) = late.accept().unwrap();
+    let held = Instant::now();
+    expect::refused(&proxy.get("/silent"), 504, "upstream_timeout");
+    let held = held.elapsed();
+    let mut theirs = TcpStream::connect(backend.addr()).unwrap();
+    let mut back = (theirs.try_clone().unwrap(), ours.try_clone().unwrap());
+    let threads = [
+        thread::spawn(move || pass(&mut ours, &mut theirs)),
+        thread::spawn(move || pass(&mut back.0, &mut back.1)),
+    ];
+    drop(go_on(asking));
     let line = proxy
         .output()
         .wait_for_json(|line| line["path"] == "/public/chat");
-    assert!(line["duration_ms"].as_f64().unwrap() > 1000.0, "{line}");
-    assert!(line["upstream_ms"].as_f64().unwrap() < 900.0, "{line}");
+    let ms = |field: &str| line[field].as_f64().unwrap();
+    let rest = ms("duration_ms") - held.as_secs_f64() * 1000.0;
+    assert!(ms("upstream_ms") <= rest, "{held:?} {line}");
     drop((proxy, backend));
-    between.join().unwrap();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
+/// Passes on what comes, and its end.
+fn pass(from: &mut TcpStream, to: &mut TcpStream) {
+    let _ = io::copy(from, to);
+    let _ = to.shutdown(Shutdown::Write);
 }
