@@ -4,19 +4,38 @@
 //! by way of what all files have in common. For a head and a short body that is more than
 //! copying them.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use arrayvec::ArrayVec;
+use tokio::io::AsyncWrite;
 
 /// As many bytes are copied at most.
 pub const SMALL: usize = 2048;
 
 /// Room for the copy.
-pub type Space = ArrayVec<u8, SMALL>;
+type Space = ArrayVec<u8, SMALL>;
+
+/// Writes pieces like [`AsyncWrite::poll_write_vectored`], but as one where they are few.
+///
+/// # Errors
+///
+/// The writer's.
+pub fn poll_write_pieces<W: AsyncWrite>(
+    writer: Pin<&mut W>,
+    context: &mut Context<'_>,
+    pieces: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    match gathered(pieces, &mut Space::new()) {
+        Some(all) => writer.poll_write(context, all),
+        None => writer.poll_write_vectored(context, pieces),
+    }
+}
 
 /// The bytes of all pieces, one after the other, if they are few or only one piece has any:
 /// that piece itself, otherwise a copy in `space`.
-pub fn gathered<'a>(pieces: &'a [IoSlice<'_>], space: &'a mut Space) -> Option<&'a [u8]> {
+fn gathered<'a>(pieces: &'a [IoSlice<'_>], space: &'a mut Space) -> Option<&'a [u8]> {
     let mut filled = pieces.iter().filter(|piece| !piece.is_empty());
     if let (Some(piece), None) = (filled.next(), filled.next()) {
         return Some(piece);

@@ -14,7 +14,7 @@ use super::deadlines::Deadlines;
 use super::frames::Frames;
 use super::scan::Scanner;
 use crate::base::company::lets_others_go;
-use crate::base::gather::{Space, gathered};
+use crate::base::gather::poll_write_pieces;
 
 /// What every HTTP/2 connection with prior knowledge begins with (RFC 9113
 /// section 3.4).
@@ -141,11 +141,7 @@ impl<T: Io> AsyncWrite for Early<T> {
         context: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let inner = Pin::new(&mut self.inner);
-        match gathered(pieces, &mut Space::new()) {
-            Some(all) => inner.poll_write(context, all),
-            None => inner.poll_write_vectored(context, pieces),
-        }
+        poll_write_pieces(Pin::new(&mut self.inner), context, pieces)
     }
 
     fn is_write_vectored(&self) -> bool {

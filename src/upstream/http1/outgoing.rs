@@ -12,7 +12,7 @@ use tokio::io::AsyncWrite as _;
 
 use super::connection::Error;
 use super::raw::Pipe;
-use crate::base::gather::{Space, gathered};
+use crate::base::gather::poll_write_pieces;
 use crate::base::refusal::Failure;
 use crate::wire::body::Body;
 use crate::wire::fields::{Lines, Sink as _};
@@ -128,11 +128,7 @@ impl Outgoing {
                 }
                 Some(content) => {
                     let slices = [head, &content.piece, content.after].map(IoSlice::new);
-                    let pipe = Pin::new(&mut *pipe);
-                    ready!(match gathered(&slices, &mut Space::new()) {
-                        Some(all) => pipe.poll_write(context, all),
-                        None => pipe.poll_write_vectored(context, &slices),
-                    })
+                    ready!(poll_write_pieces(Pin::new(&mut *pipe), context, &slices))
                 }
             };
             let written = written.map_err(Error::Io)?;
